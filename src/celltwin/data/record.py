@@ -1,0 +1,177 @@
+"""Record: one checked log of one cell, in SI units and with current positive on charge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from celltwin.errors import CelltwinError
+
+# Battery Data Format machine names of the columns a record holds.
+TIME, VOLTAGE, CURRENT = "test_time_second", "voltage_volt", "current_ampere"
+TEMPERATURE, NET_CAPACITY = "temperature_t1_celsius", "net_capacity_ah"
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Facts of a cell that its data sheet or first test gives.
+
+    `reference_capacity_ah` is the one denominator of state of charge for every record of the cell.
+    """
+
+    name: str
+    reference_capacity_ah: float
+    voltage_limits_volt: tuple[float, float]
+    nominal_capacity_ah: float
+    chemistry: str = ""
+
+    def __post_init__(self) -> None:
+        low, high = self.voltage_limits_volt
+        if not 0.0 <= low < high <= 10.0:
+            raise CelltwinError(
+                f"voltage limits of cell '{self.name}' make no sense",
+                got=self.voltage_limits_volt,
+                expected="[lower, upper] in volt of one cell",
+                fix="correct voltage_limits_volt in dataset.toml",
+            )
+        for what in ("reference_capacity_ah", "nominal_capacity_ah"):
+            if not 0.0 < getattr(self, what) < 1e5:
+                raise CelltwinError(
+                    f"{what} of cell '{self.name}' makes no sense",
+                    got=getattr(self, what),
+                    expected="a positive capacity in Ah",
+                    fix=f"correct {what} in dataset.toml",
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One log of one cell. Arrays are float64 of one length n >= 2; time strictly increases.
+
+    Current is positive on charge and holds over the step that *ends* at its sample. NaN is allowed where a
+    voltage or temperature was not measured, never in time or current.
+    """
+
+    name: str  # the test or drive cycle, e.g. "LA92"
+    time: np.ndarray  # s
+    voltage: np.ndarray  # V
+    current: np.ndarray  # A, positive = charge
+    temperature: np.ndarray  # degC at the cell's surface; NaN where not measured
+    net_capacity: np.ndarray | None = None  # Ah, the tester's own counter, positive = charge
+    ambient_degC: float = float("nan")
+    cell: Cell | None = None
+    initial_soc: float = float("nan")  # fraction, at the first sample
+    source: str = ""
+    notes: tuple[str, ...] = field(default=())  # what the importer had to put right
+
+    def __post_init__(self) -> None:
+        n = len(self.time)
+        if n < 2:
+            raise CelltwinError(f"record '{self.name}' is too short", got=f"{n} samples", expected="at least 2")
+        for what in ("time", "voltage", "current", "temperature", "net_capacity"):
+            column = getattr(self, what)
+            if column is None:
+                continue
+            column = np.ascontiguousarray(column, dtype=np.float64)
+            if column.shape != (n,):
+                raise CelltwinError(
+                    f"column '{what}' of record '{self.name}' has the wrong shape", got=column.shape, expected=(n,)
+                )
+            if what in ("time", "current") and not np.isfinite(column).all():
+                raise CelltwinError(
+                    f"{what} of record '{self.name}' is not finite",
+                    got=f"{np.count_nonzero(~np.isfinite(column))} NaN or infinite values",
+                    expected="a number at every sample",
+                    fix="drop or repair these rows",
+                )
+            column.setflags(write=False)
+            object.__setattr__(self, what, column)
+        if (np.diff(self.time) <= 0).any():
+            at = int(np.argmax(np.diff(self.time) <= 0))
+            raise CelltwinError(
+                f"time of record '{self.name}' does not increase",
+                got=f"{self.time[at]:g} s then {self.time[at + 1]:g} s at row {at + 1}",
+                expected="strictly increasing seconds",
+                fix="load the file through celltwin.data.importers, which sorts this out",
+            )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @property
+    def label(self) -> str:
+        """Cell, ambient and cycle in one word, as reports print it."""
+        ambient = "" if np.isnan(self.ambient_degC) else f" {self.ambient_degC:g}degC"
+        return f"{self.name}{ambient}"
+
+    @cached_property
+    def dt(self) -> np.ndarray:
+        """Length in s of the step that ends at each sample; 0 for the first."""
+        return np.diff(self.time, prepend=self.time[0])
+
+    @cached_property
+    def charge_ah(self) -> np.ndarray:
+        """Charge passed since the first sample, integrated from current, Ah, positive = charge."""
+        return np.cumsum(self.current * self.dt) / SECONDS_PER_HOUR
+
+    @cached_property
+    def soc(self) -> np.ndarray:
+        """State of charge (fraction) by the tester's counter where there is one, else by integrated current."""
+        if self.cell is None or np.isnan(self.initial_soc):
+            raise CelltwinError(
+                f"state of charge of record '{self.name}' is unknown",
+                got="no reference capacity or no initial SOC",
+                expected="both",
+                fix="describe the cell and the records' initial_soc in a dataset.toml",
+            )
+        counter = self.charge_ah if self.net_capacity is None else self.net_capacity - self.net_capacity[0]
+        return self.initial_soc + counter / self.cell.reference_capacity_ah
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """Indices of samples that follow a gap: a step longer than 60 s and 20 times the median step."""
+        limit = max(60.0, 20.0 * float(np.median(self.dt[1:])))
+        return np.flatnonzero(self.dt > limit)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the measured content (not of name or origin): equal logs have equal hashes."""
+        digest = hashlib.sha256()
+        for column in (self.time - self.time[0], self.voltage, self.current):
+            # Rounded, so that a copy stored in another format or precision is still recognised.
+            digest.update(np.round(column, 3).astype(np.float32).tobytes())
+        return digest.hexdigest()
+
+    def between(self, start: int, stop: int | None = None) -> Record:
+        """The part of the record from sample `start` to before `stop`; its initial SOC is moved along."""
+        part = slice(start, stop)
+        soc = float("nan") if self.cell is None or np.isnan(self.initial_soc) else float(self.soc[start])
+        return replace(
+            self,
+            time=self.time[part],
+            voltage=self.voltage[part],
+            current=self.current[part],
+            temperature=self.temperature[part],
+            net_capacity=None if self.net_capacity is None else self.net_capacity[part],
+            initial_soc=soc,
+        )
+
+    def table(self, extra: Mapping[str, np.ndarray] | None = None) -> pa.Table:
+        """Arrow table with Battery Data Format names, and `extra` columns beside them."""
+        columns = {TIME: self.time, VOLTAGE: self.voltage, CURRENT: self.current, TEMPERATURE: self.temperature}
+        if self.net_capacity is not None:
+            columns[NET_CAPACITY] = self.net_capacity
+        return pa.table(columns | dict(extra or {}))
+
+    def save(self, path: str | Path) -> None:
+        """Write the record as Battery Data Format parquet."""
+        pq.write_table(self.table(), path, compression="zstd")

@@ -1,0 +1,1 @@
+"""Learning: one training engine for every model."""

@@ -1,0 +1,1 @@
+"""Cell physics as differentiable steps."""
