@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class Record:
     ambient_degC: float = float("nan")
     cell: Cell | None = None
     initial_soc: float = float("nan")  # fraction, at the first sample
+    group: str = ""  # which of the dataset's cells, where it has several
     source: str = ""
     notes: tuple[str, ...] = field(default=())  # what the importer had to put right
 
@@ -109,9 +110,16 @@ class Record:
 
     @property
     def label(self) -> str:
-        """Cell, ambient and cycle in one word, as reports print it."""
+        """Cell, cycle and ambient in a few words, as reports print it."""
+        cell = f"{self.group} " if self.group else ""
         ambient = "" if np.isnan(self.ambient_degC) else f" {self.ambient_degC:g}degC"
-        return f"{self.name}{ambient}"
+        return f"{cell}{self.name}{ambient}"
+
+    @property
+    def key(self) -> str:
+        """<cell>/<ambient>/<cycle>, what the patterns of a split are compared with."""
+        ambient = "" if np.isnan(self.ambient_degC) else f"{self.ambient_degC:g}degC".replace("-", "n")
+        return f"{self.group}/{ambient}/{self.name}"
 
     @cached_property
     def dt(self) -> np.ndarray:
@@ -122,6 +130,16 @@ class Record:
     def charge_ah(self) -> np.ndarray:
         """Charge passed since the first sample, integrated from current, Ah, positive = charge."""
         return np.cumsum(self.current * self.dt) / SECONDS_PER_HOUR
+
+    @cached_property
+    def filled_temperature(self) -> np.ndarray:
+        """Temperature with unmeasured samples interpolated; the ambient, else 25 degC, where nothing was measured."""
+        known = np.isfinite(self.temperature)
+        if known.all():
+            return self.temperature
+        if not known.any():
+            return np.full(len(self), 25.0 if np.isnan(self.ambient_degC) else self.ambient_degC)
+        return np.interp(self.time, self.time[known], self.temperature[known])
 
     @cached_property
     def soc(self) -> np.ndarray:
@@ -138,8 +156,9 @@ class Record:
 
     @cached_property
     def gaps(self) -> np.ndarray:
-        """Indices of samples that follow a gap: a step longer than 60 s and 20 times the median step."""
-        limit = max(60.0, 20.0 * float(np.median(self.dt[1:])))
+        """Indices of samples that follow a gap: a step longer than 90 s and 20 times the median step."""
+        # Testers that log drive cycles at 0.1 s log rest at "60 s", which is 60.007 s: no gap.
+        limit = max(90.0, 20.0 * float(np.median(self.dt[1:])))
         return np.flatnonzero(self.dt > limit)
 
     @cached_property
@@ -153,17 +172,9 @@ class Record:
 
     def between(self, start: int, stop: int | None = None) -> Record:
         """The part of the record from sample `start` to before `stop`; its initial SOC is moved along."""
-        part = slice(start, stop)
         soc = float("nan") if self.cell is None or np.isnan(self.initial_soc) else float(self.soc[start])
-        return replace(
-            self,
-            time=self.time[part],
-            voltage=self.voltage[part],
-            current=self.current[part],
-            temperature=self.temperature[part],
-            net_capacity=None if self.net_capacity is None else self.net_capacity[part],
-            initial_soc=soc,
-        )
+        columns = {name: getattr(self, name)[start:stop] for name in _columns(self)}
+        return replace(self, **columns, initial_soc=soc)
 
     def table(self, extra: Mapping[str, np.ndarray] | None = None) -> pa.Table:
         """Arrow table with Battery Data Format names, and `extra` columns beside them."""
@@ -175,3 +186,38 @@ class Record:
     def save(self, path: str | Path) -> None:
         """Write the record as Battery Data Format parquet."""
         pq.write_table(self.table(), path, compression="zstd")
+
+
+def _columns(record: Record) -> list[str]:
+    """Names of the fields that hold one value or row a sample."""
+    return [field.name for field in fields(record) if isinstance(getattr(record, field.name), np.ndarray)]
+
+
+@dataclass(frozen=True, eq=False)
+class PackRecord(Record):
+    """One log of one string of cell groups in series: a Record of the string, and its groups and sensors.
+
+    `voltage` is the string's and `temperature` the mean of the sensors. NaN where not measured.
+    """
+
+    group_voltage: np.ndarray = field(kw_only=True)  # V, [n, groups] in series order
+    sensor_temperature: np.ndarray = field(kw_only=True)  # degC, [n, sensors]; zero sensors are allowed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for what in ("group_voltage", "sensor_temperature"):
+            column = np.ascontiguousarray(getattr(self, what), dtype=np.float64)
+            if column.ndim != 2 or len(column) != len(self):
+                raise CelltwinError(
+                    f"'{what}' of record '{self.name}' has the wrong shape",
+                    got=column.shape,
+                    expected=f"({len(self)}, groups or sensors)",
+                )
+            column.setflags(write=False)
+            object.__setattr__(self, what, column)
+
+    def table(self, extra: Mapping[str, np.ndarray] | None = None) -> pa.Table:
+        """As of a Record, then `cell_voltage_<i>_volt` and `sensor_temperature_<i>_celsius` with i from 1."""
+        groups = {f"cell_voltage_{i}_volt": column for i, column in enumerate(self.group_voltage.T, 1)}
+        sensors = {f"sensor_temperature_{i}_celsius": c for i, c in enumerate(self.sensor_temperature.T, 1)}
+        return super().table(groups | sensors | dict(extra or {}))

@@ -1,0 +1,296 @@
+"""Files as sheets: headers, units and cells, whatever the container; what they mean is decided elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv as pa_csv
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from celltwin.data.columns import REQUIRED, is_unit_row, roles_in
+from celltwin.errors import CelltwinError
+
+MAX_HEADER_LINE = 500  # a tester's preamble is shorter
+SEPARATORS = ("\t", ";", ",", "|")
+_EXAMPLES = {"time": "Time (s)", "voltage": "Voltage (V)", "current": "Current (A)"}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Headers, the row of units below them (may be empty) and the cells of any columns by their index."""
+
+    headers: list[str]
+    cells: Callable[[list[int]], list[pa.Array]]
+    units: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def unreadable(path: Path, what: str, got: object, fix: str) -> CelltwinError:
+    return CelltwinError(
+        f"{path.name}: {what}", got=got, expected="a log of time, voltage and current", fix=fix
+    )
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def decode(path: Path) -> str:
+    """The text of a file, whatever its encoding; refuses binary files."""
+    data = path.read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace").removeprefix("\ufeff")
+    head = data[:8192]
+    if sum(byte < 9 or 13 < byte < 32 for byte in head) > 0.01 * len(head):
+        raise unreadable(
+            path, "is neither text nor a known binary format", f"{head[:8]!r}...", "export it as csv"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def split(line: str, separator: str) -> list[str]:
+    """Cells of one line; a blank as separator stands for any run of blanks."""
+    if separator == " ":
+        return line.split()
+    return [cell.strip() for cell in next(csv.reader(StringIO(line), delimiter=separator), [])]
+
+
+def find_header(lines: list[str]) -> tuple[int, str, set[str]]:
+    """Line and separator of the header, and the roles in it: the first line with time, voltage and current,
+    else the best.
+    """
+    best: tuple[int, str, set[str]] = (0, ",", set())
+    for number, line in enumerate(lines):
+        if not re.search(r"[^\W\d]", line):
+            continue
+        for separator in (*SEPARATORS, " "):
+            if separator not in line:
+                continue
+            roles = roles_in(split(line, separator))
+            if "step_time" in roles:
+                roles.add("time")
+            if roles.issuperset(REQUIRED):
+                return number, separator, roles
+            if len(roles) > len(best[2]):
+                best = number, separator, roles
+    return best
+
+
+def read_text(path: Path, headers: list[str] | None = None) -> Sheet:
+    """Any delimited text whose header may follow a preamble. With `headers`, the file has none of its own."""
+    text = decode(path).replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n", MAX_HEADER_LINE)[:MAX_HEADER_LINE]
+    if headers is not None:
+        return _body(path, text, ",", headers, [], [])
+    number, separator, roles = find_header(lines)
+    names = split(lines[number], separator)
+    _require(path, roles, names)
+    rest = text.split("\n", number + 1)[number + 1 :]
+    body = rest[0] if rest else ""
+    units = split(body.partition("\n")[0], separator)
+    if is_unit_row(units):
+        return _body(path, body.partition("\n")[2], separator, names, units, [])
+    return _body(path, body, separator, names, [], [])
+
+
+def _require(path: Path, roles: set[str], names: list[str]) -> None:
+    missing = [role for role in REQUIRED if role not in roles]
+    if len(missing) == len(REQUIRED):
+        raise unreadable(
+            path,
+            "has no line of column names that is understood",
+            "no time, voltage or current column",
+            f"name the columns, for example {', '.join(_EXAMPLES.values())}",
+        )
+    if missing:
+        raise CelltwinError(
+            f"{path.name}: no {' and no '.join(missing)} column",
+            got=", ".join(name for name in names if name)[:200],
+            expected="columns of time, voltage and current",
+            fix=f"add or rename a column, for example '{_EXAMPLES[missing[0]]}'",
+        )
+
+
+def _body(
+    path: Path, body: str, separator: str, headers: list[str], units: list[str], notes: list[str]
+) -> Sheet:
+    if separator == " ":
+        body, separator = re.sub(r"[ \t]+", "\t", re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body)), "\t"
+    sample = [split(line, separator) for line in body.split("\n", 50)[:50] if line.strip()]
+    if not sample:
+        raise unreadable(path, "has a header and no data", "0 rows", "export the measured rows as well")
+    width = Counter(map(len, sample)).most_common(1)[0][0]
+    if any(cell for row in sample if len(row) == width for cell in row[len(headers) :]):
+        raise unreadable(
+            path,
+            "has more cells in a row than columns",
+            f"{width} cells, {len(headers)} columns",
+            "a decimal comma needs another separator, such as ';'",
+        )
+    bad: list[str] = []
+
+    def skip(row: pa_csv.InvalidRow) -> str:
+        bad.append(row.text or "")
+        return "skip"
+
+    def cells(wanted: list[int]) -> list[pa.Array]:
+        if wanted and max(wanted) >= width:
+            raise unreadable(
+                path,
+                "has rows that are too short",
+                f"{width} cells, {len(headers)} columns",
+                "export the file again",
+            )
+        names = [str(index) for index in range(width)]
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(body.encode()),
+                read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=1 << 24),
+                parse_options=pa_csv.ParseOptions(delimiter=separator, invalid_row_handler=skip),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    include_columns=[str(index) for index in wanted],
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise unreadable(
+                path, "cannot be read as text", str(error)[:200], "export the file again"
+            ) from error
+        if len(bad) > len(table):
+            raise unreadable(
+                path,
+                "has rows of many widths",
+                f"{len(bad)} of {len(bad) + len(table)} rows do not hold {width} cells",
+                "export the file again",
+            )
+        if bad:
+            notes.append(
+                f"skipped {count(len(bad), 'line')} that did not hold {width} cells, first '{bad[0][:60]}'"
+            )
+        return [column.combine_chunks() for column in table.columns]
+
+    return Sheet(headers, cells, units, notes)
+
+
+def count(n: int | np.integer, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+# --- binary ---------------------------------------------------------------------------------------
+
+
+def read_parquet(path: Path) -> Sheet:
+    """A flat Parquet table."""
+    try:
+        file = pq.ParquetFile(path, memory_map=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise unreadable(
+            path, "is not a whole Parquet file", str(error)[:200], "copy or export it again"
+        ) from error
+    with file:
+        headers = file.schema_arrow.names
+        _require(path, roles_in(headers), headers)
+        try:
+            table = file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise unreadable(path, "is damaged", str(error)[:200], "copy or export it again") from error
+    return Sheet(headers, lambda wanted: [_plain_column(table.column(index)) for index in wanted])
+
+
+def _plain_column(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+
+
+def read_matlab(path: Path) -> Sheet:
+    """A MATLAB file up to version 7: vectors of one length, in a struct or at the top level."""
+    try:
+        content = loadmat(path, squeeze_me=True, struct_as_record=False)
+    except NotImplementedError as error:
+        raise unreadable(path, "is a MATLAB 7.3 file", "HDF5", "save it with save(..., '-v7')") from error
+    except (
+        MatReadError,
+        ValueError,
+        TypeError,
+        EOFError,
+        OSError,
+        IndexError,
+        KeyError,
+        zlib.error,
+    ) as error:
+        raise unreadable(
+            path, "is not a whole MATLAB file", str(error)[:200], "copy or save it again"
+        ) from error
+    structs = [vars(value) for value in content.values() if hasattr(value, "_fieldnames")]
+    for candidate in [*structs, content]:
+        vectors = {
+            name: np.atleast_1d(value) for name, value in candidate.items() if not name.startswith("_")
+        }
+        if not roles_in(vectors).issuperset(REQUIRED):
+            continue
+        length = Counter(len(vector) for vector in vectors.values() if vector.ndim == 1).most_common(1)[0][0]
+        vectors = {name: vector for name, vector in vectors.items() if vector.shape == (length,)}
+        _require(path, roles_in(vectors), list(vectors))
+        return _of_arrays(vectors)
+    names = [name for candidate in structs or [content] for name in candidate if not name.startswith("_")]
+    _require(path, roles_in(names), names)
+    raise unreadable(
+        path, "holds no log", ", ".join(names), "save vectors Time, Voltage and Current in one struct"
+    )
+
+
+def _of_arrays(vectors: dict[str, np.ndarray]) -> Sheet:
+    arrays = list(vectors.values())
+    return Sheet(list(vectors), lambda wanted: [_arrow(arrays[index]) for index in wanted])
+
+
+def _arrow(vector: np.ndarray) -> pa.Array:
+    return pa.array(
+        vector.astype(str) if vector.dtype == object else vector.astype(vector.dtype.newbyteorder("="))
+    )
+
+
+def read_cycler(path: Path) -> Sheet:
+    """A native cycler file (Neware, BioLogic, BaSyTec, Landt, Novonix) through the optional package
+    batterydf.
+    """
+    try:
+        import bdf  # optional, and slow to import
+    except ImportError as error:
+        raise unreadable(
+            path,
+            "is not a format read here, and the cycler formats are not installed",
+            path.suffix,
+            "pip install 'celltwin[cyclers]'",
+        ) from error
+    with warnings.catch_warnings(), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            frame = bdf.read(path, validate=False)
+        except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
+            raise unreadable(
+                path,
+                "is in no format known here or to batterydf",
+                str(error)[:200],
+                "export it as csv with the units in the header",
+            ) from error
+    headers = [str(name) for name in frame.columns]
+    _require(path, roles_in(headers), headers)
+    return Sheet(headers, lambda wanted: [pa.array(frame.iloc[:, index].to_numpy()) for index in wanted])
