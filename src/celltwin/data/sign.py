@@ -98,18 +98,18 @@ def _trend(record: Record, piece: np.ndarray) -> tuple[float, bool]:
 
 
 def counter_ratio(record: Record) -> tuple[float, bool]:
-    """Ah by the tester's counter per Ah integrated from current, over steps without gap or reset, and if it
-    is clear.
-    """
+    """Ah by the tester's counter per Ah of current, over steps without gap or reset, and if it is clear."""
     if record.net_capacity is None:
         return float("nan"), False
-    counted, integrated = np.diff(record.net_capacity), (record.current * record.dt)[1:] / SECONDS_PER_HOUR
-    use = np.isfinite(counted)
+    counter = record.net_capacity
+    counted, integrated = np.diff(counter), (record.current * record.dt)[1:] / SECONDS_PER_HOUR
+    # A counter set to zero jumps back by all it held.
+    reset = (np.abs(counter[1:]) <= 0.02 * np.abs(counter[:-1])) & (
+        np.abs(counted) > 10.0 * np.abs(integrated)
+    )
+    use = np.isfinite(counted) & ~reset
     use[record.gaps - 1] = False
     counted, integrated = counted[use], integrated[use]
-    # A counter set to zero jumps back by all it held: ten times what the current could have moved.
-    jump = np.abs(counted) > 10.0 * np.abs(integrated) + 1e-2 * np.abs(counted).sum()
-    counted, integrated = counted[~jump], integrated[~jump]
     power = float(integrated @ integrated)
     if power == 0.0 or not counted.any():
         return float("nan"), False
