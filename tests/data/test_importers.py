@@ -226,7 +226,7 @@ def test_pack_whose_groups_do_not_add_up(write):
 @pytest.mark.parametrize("struct", [True, False])
 def test_matlab(tmp_path, struct):
     fields = {"Time": TIME, "Voltage": VOLTAGE, "Current": CURRENT, "Ah": CHARGE,
-              "Battery_Temp_degC": np.full(N, 20.0), "Chamber_Temp_degC": np.full(N, 10, np.uint8)}  # fmt: skip
+              "Battery_Temp_degC": np.full(N, 20.0), "Chamber_Temp_degC": np.full(N, 10)}  # fmt: skip
     savemat(tmp_path / "log.mat", {"meas": fields} if struct else fields)
     record = load(tmp_path / "log.mat")
     assert_same(record)
@@ -266,6 +266,46 @@ def test_cycler_file_without_the_extra(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "bdf", None)
     with pytest.raises(CelltwinError, match=r"pip install 'celltwin\[cyclers\]'"):
         load(write(b"NEWARE\x00", "log.nda"))
+
+
+ZERO, ONE = np.zeros(N), ["1"] * N
+MODE = ["D" if current < 0 else "C" for current in CURRENT]
+VENDORS = {
+    "biologic.mpt": text(
+        {"mode": ZERO, "time/s": TIME, "control/V/mA": ZERO, "Ewe/V": VOLTAGE, "<I>/mA": 1e3 * CURRENT,
+         "(Q-Qo)/mA.h": 1e3 * CHARGE},
+        "\t", ",", "EC-Lab ASCII FILE\nNb header lines : 4\nEwe ctrl range : min = 0,00 V, max = 5,00 V\n",
+    ),
+    "novonix.csv": text(
+        {"Date and Time": ONE, "Run Time (h)": TIME / 3600, "Step Time (h)": ZERO, "Current (A)": CURRENT,
+         "Potential (V)": VOLTAGE, "Capacity (Ah)": CHARGE},
+        preamble="[Summary]\nNovonix UHPC data file\n[Data]\n",
+    ),
+    "arbin.csv": text(
+        {"Test_Time(s)": TIME, "Date_Time": ONE, "Step_Time(s)": ZERO, "Current(A)": CURRENT,
+         "Voltage(V)": VOLTAGE, "Charge_Capacity(Ah)": ZERO, "dV/dt(V/s)": ZERO},
+    ),
+    "maccor.txt": text(
+        {"Rec#": ONE, "TestTime": TIME, "StepTime": ZERO, "Amp-hr": np.cumsum(np.abs(CURRENT)) / 360,
+         "Amps": np.abs(CURRENT), "Volts": VOLTAGE, "State": MODE},
+        "\t", preamble="Today's Date\t03/01/2024\n",
+    ),
+    "landt.csv": text({"test_time_s": TIME, "step_time_s": ZERO, "current_a": CURRENT, "voltage_v": VOLTAGE}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_text_exports_of_other_testers(write, name):
+    record = load(write(VENDORS[name], name))
+    assert_same(record, 1e-5)
+    if record.net_capacity is not None:
+        np.testing.assert_allclose(np.diff(record.net_capacity), np.diff(CHARGE), atol=1e-6)
+
+
+def test_counter_that_stands_still_is_left_out(write):
+    record = load(write(text(COLUMNS | {"net_capacity_ah": np.zeros(N)})))
+    assert record.net_capacity is None
+    assert record.notes == ("left out the Ah counter, which stands still",)
 
 
 # --- rows --------------------------------------------------------------------------------------------

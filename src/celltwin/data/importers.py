@@ -111,11 +111,14 @@ def load(
     fmt = _format(path, format)
     try:
         sheet = fmt.read(path)
-    except CelltwinError:
+    except CelltwinError as error:
         _refuse_ocv_table(path, fmt)
         if path.suffix.lower() not in {".mpt", ".txt", ".dat"}:
             raise
-        sheet = read_cycler(path)
+        try:
+            sheet = read_cycler(path)
+        except CelltwinError:
+            raise error from None
     return _record(path, fmt, sheet, current_sign, cell, ambient_degC, name)
 
 

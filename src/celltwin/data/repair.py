@@ -105,6 +105,10 @@ def net_counter(rows: Rows, *, signed: bool, notes: list[str]) -> np.ndarray | N
         for role in ("net_charge", "counter", "charged", "discharged")
         if role in rows and 2 * np.count_nonzero(np.isfinite(rows[role])) > len(dt)
     }
+    if all(np.ptp(line) == 0.0 for line in lines.values()) and rows["current"].any():
+        if lines:
+            notes.append("left out the Ah counter, which stands still")
+        return None
     if "net_charge" in lines:
         return lines["net_charge"]
     if "charged" in lines and "discharged" in lines:

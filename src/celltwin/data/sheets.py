@@ -109,6 +109,7 @@ def read_text(path: Path, headers: list[str] | None = None) -> Sheet:
 
 
 def _require(path: Path, roles: set[str], names: list[str]) -> None:
+    roles = roles | ({"time"} if "step_time" in roles else set())
     missing = [role for role in REQUIRED if role not in roles]
     if len(missing) == len(REQUIRED):
         raise unreadable(
@@ -198,7 +199,7 @@ def read_parquet(path: Path) -> Sheet:
     """A flat Parquet table."""
     try:
         file = pq.ParquetFile(path, memory_map=False)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unreadable(
             path, "is not a whole Parquet file", str(error)[:200], "copy or export it again"
         ) from error
@@ -207,7 +208,7 @@ def read_parquet(path: Path) -> Sheet:
         _require(path, roles_in(headers), headers)
         try:
             table = file.read()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise unreadable(path, "is damaged", str(error)[:200], "copy or export it again") from error
     return Sheet(headers, lambda wanted: [_plain_column(table.column(index)) for index in wanted])
 
