@@ -7,5 +7,9 @@ class CelltwinError(ValueError):
     def __init__(self, what: str, *, got: object = None, expected: object = None, fix: str | None = None):
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         parts = [what]
-        parts += [f"{name}: {value}" for name, value in [("got", got), ("expected", expected), ("fix", fix)] if value is not None]
+        parts += [
+            f"{name}: {value}"
+            for name, value in [("got", got), ("expected", expected), ("fix", fix)]
+            if value is not None
+        ]
         super().__init__("; ".join(parts))

@@ -77,7 +77,9 @@ class Record:
     def __post_init__(self) -> None:
         n = len(self.time)
         if n < 2:
-            raise CelltwinError(f"record '{self.name}' is too short", got=f"{n} samples", expected="at least 2")
+            raise CelltwinError(
+                f"record '{self.name}' is too short", got=f"{n} samples", expected="at least 2"
+            )
         for what in ("time", "voltage", "current", "temperature", "net_capacity"):
             column = getattr(self, what)
             if column is None:
@@ -85,7 +87,9 @@ class Record:
             column = np.ascontiguousarray(column, dtype=np.float64)
             if column.shape != (n,):
                 raise CelltwinError(
-                    f"column '{what}' of record '{self.name}' has the wrong shape", got=column.shape, expected=(n,)
+                    f"column '{what}' of record '{self.name}' has the wrong shape",
+                    got=column.shape,
+                    expected=(n,),
                 )
             if what in ("time", "current") and not np.isfinite(column).all():
                 raise CelltwinError(
@@ -178,7 +182,12 @@ class Record:
 
     def table(self, extra: Mapping[str, np.ndarray] | None = None) -> pa.Table:
         """Arrow table with Battery Data Format names, and `extra` columns beside them."""
-        columns = {TIME: self.time, VOLTAGE: self.voltage, CURRENT: self.current, TEMPERATURE: self.temperature}
+        columns = {
+            TIME: self.time,
+            VOLTAGE: self.voltage,
+            CURRENT: self.current,
+            TEMPERATURE: self.temperature,
+        }
         if self.net_capacity is not None:
             columns[NET_CAPACITY] = self.net_capacity
         return pa.table(columns | dict(extra or {}))

@@ -1,1 +1,119 @@
+"""Voltage models: one family a file, registered here by the name that the command line knows."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from celltwin.data.domain import Domain
+from celltwin.data.record import Record
+from celltwin.errors import CelltwinError
+from celltwin.learning.plan import Plan
+from celltwin.models.baselines import Hold, Ohmic
+from celltwin.models.hybrid import Hybrid
+from celltwin.models.lstm import Lstm
+from celltwin.models.narx import Narx
+from celltwin.physics.thevenin import Thevenin
+
+Create = Callable[[Sequence[Record], Domain, jax.Array, Any], Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to begin and train one kind of model.
+
+    `create(records, domain, key, base)` returns the untrained model; `base` is the trained model of the family named
+    by `base`, where there is one. `plan` is None for a model that needs no training.
+    """
+
+    name: str
+    title: str
+    create: Create
+    plan: Plan | None = None
+    base: str | None = None
+    seeded: bool = True  # does its result depend on the seed?
+
+
+_families: dict[str, Family] = {}
+
+
+def register(family: Family) -> Family:
+    """Make a family known by its name. Raises CelltwinError where the name is taken."""
+    if family.name in _families:
+        raise CelltwinError(f"model '{family.name}' is registered already", fix="choose another name")
+    _families[family.name] = family
+    return family
+
+
+def family(name: str) -> Family:
+    """The registered family of that name. Raises CelltwinError, with the nearest name, where there is none."""
+    if name not in _families:
+        near = difflib.get_close_matches(name, _families, 1)
+        raise CelltwinError(
+            f"there is no model '{name}'",
+            got=name,
+            expected=", ".join(_families),
+            fix=f"did you mean '{near[0]}'?" if near else "see celltwin models",
+        )
+    return _families[name]
+
+
+def families() -> list[Family]:
+    """All registered families, in the order of registration."""
+    return list(_families.values())
+
+
+register(
+    Family(
+        "hold",
+        "last voltage held",
+        lambda records, domain, key, base: Hold(),
+        seeded=False,
+    )
+)
+register(
+    Family(
+        "ohmic",
+        "OCV + one ohmic resistance, by least squares",
+        lambda records, domain, key, base: Ohmic.create(records),
+        seeded=False,
+    )
+)
+register(
+    Family(
+        "thevenin",
+        "Thevenin circuit: OCV, charge transfer and RC pairs over SOC and temperature",
+        lambda records, domain, key, base: Thevenin.create(records),
+        Plan(lbfgs_rounds=5, iterations=40, patience=3),
+        seeded=False,
+    )
+)
+register(
+    Family(
+        "narx",
+        "NARX: a network on its own past voltages, currents and temperature",
+        lambda records, domain, key, base: Narx.create(records, domain, key),
+        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+    )
+)
+register(
+    Family(
+        "hybrid",
+        "NARX residual on the Thevenin circuit, fed with the circuit's states",
+        lambda records, domain, key, base: Hybrid.create(records, domain, key, base),
+        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+        base="thevenin",
+    )
+)
+register(
+    Family(
+        "lstm",
+        "LSTM-64 on current, temperature and counted charge",
+        lambda records, domain, key, base: Lstm.create(records, domain, key),
+        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+    )
+)

@@ -1,0 +1,244 @@
+"""Datasets: a folder with a `dataset.toml`, the bundled demo, or a named public dataset.
+
+[cell]                        # facts of the cell; [cells.NAME] overrides them for one of several cells
+name = "LG 18650HG2"
+nominal_capacity_ah = 3.0
+reference_capacity_ah = 2.78  # the one denominator of state of charge
+voltage_limits_volt = [2.5, 4.2]
+
+[records]
+files = "drive_1hz/*/*.parquet"   # <ambient>/<cycle>, or <cell>/<ambient>/<cycle> where there are [cells.NAME]
+initial_soc = 1.0                 # or a table of one number for each cycle
+ambient_degC = 25.0               # optional, where the folder does not name it
+root = "$CELLTWIN_DATA/tue/nmc"   # optional: where `files` start, else the folder of dataset.toml
+current_sign = "discharge"        # optional: what the files log as positive, where they cannot be trusted
+
+[split]                           # globs of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>
+train = ["Mixed*"]
+validate = ["UDDS"]
+test = ["LA92"]
+[splits.cell]                     # further splits by name
+
+[source]
+licence = "CC-BY-4.0"
+citation = "..."
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from celltwin.data import importers, public
+from celltwin.data.record import Cell, Record
+from celltwin.data.splits import Split, by_patterns
+from celltwin.errors import CelltwinError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CellTable(_Strict):
+    """[cell]"""
+
+    name: str
+    reference_capacity_ah: float
+    voltage_limits_volt: tuple[float, float]
+    nominal_capacity_ah: float | None = None
+    chemistry: str = ""
+
+
+class CellOverride(_Strict):
+    """[cells.NAME]: what differs from [cell]"""
+
+    name: str | None = None
+    reference_capacity_ah: float | None = None
+    voltage_limits_volt: tuple[float, float] | None = None
+    nominal_capacity_ah: float | None = None
+    chemistry: str | None = None
+
+
+class RecordsTable(_Strict):
+    """[records]"""
+
+    files: str | list[str]
+    initial_soc: float | dict[str, float] = 1.0
+    ambient_degC: float | None = None
+    root: str | None = None
+    current_sign: Literal["charge", "discharge"] | None = None
+
+
+class SplitTable(_Strict):
+    """[split] and [splits.NAME]"""
+
+    train: list[str]
+    validate: list[str] = []
+    test: list[str] = []
+
+
+class SourceTable(_Strict):
+    """[source]"""
+
+    licence: str = ""
+    citation: str = ""
+
+
+class DatasetFile(_Strict):
+    """The whole of a dataset.toml."""
+
+    cell: CellTable
+    cells: dict[str, CellOverride] = {}
+    records: RecordsTable
+    split: SplitTable
+    splits: dict[str, SplitTable] = {}
+    source: SourceTable = SourceTable()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records of one or several cells of one type, and how they are split."""
+
+    name: str
+    cell: Cell
+    records: tuple[Record, ...]
+    description: DatasetFile
+
+    def split(self, name: str | None = None) -> Split:
+        """The dataset's own split, or the further one called `name` ([splits.NAME])."""
+        tables = {None: self.description.split, **self.description.splits}
+        if name not in tables:
+            raise CelltwinError(
+                f"dataset '{self.name}' has no split '{name}'",
+                got=name,
+                expected=", ".join(sorted(k for k in tables if k)) or "no --split",
+                fix=f"add [splits.{name}] to its dataset.toml",
+            )
+        return by_patterns(self.records, tables[name].model_dump())
+
+
+def names() -> list[str]:
+    """Registered dataset names."""
+    return ["demo", *sorted(public.NAMES)]
+
+
+def load(where: str | Path) -> Dataset:
+    """Load a dataset by registered name, by folder, or by the path of its toml file.
+
+    Raises CelltwinError for an unknown name, a bad dataset.toml, or a record that does not import.
+    """
+    path = _find(where)
+    description = _describe(path)
+    table = description.records
+    root = path.parent if table.root is None else path.parent / os.path.expandvars(table.root)
+    patterns = [table.files] if isinstance(table.files, str) else table.files
+    found = sorted({file for pattern in patterns for file in root.glob(pattern)})
+    if not found:
+        raise CelltwinError(
+            f"dataset '{path.parent.name}' has no records",
+            got=f"no file matches {', '.join(patterns)} under {root}",
+            expected="one log for each cycle",
+            fix="correct [records] files (and root) in dataset.toml",
+        )
+    cell = _cell(description, CellOverride())
+    cells = {name: _cell(description, override) for name, override in description.cells.items()}
+    records = tuple(_record(file, description, cell, cells) for file in found)
+    name = path.parent.name if path.name == "dataset.toml" else path.stem
+    return Dataset(name, cell, records, description)
+
+
+def _find(where: str | Path) -> Path:
+    """Path of the dataset.toml that `where` means."""
+    if str(where) == "demo":
+        return Path(str(package_files("celltwin.data") / "demo" / "dataset.toml"))
+    path = Path(where)
+    if path.is_dir():
+        path = path / "dataset.toml"
+    if path.is_file() and path.suffix == ".toml":
+        return path
+    if str(where) in public.NAMES:
+        return public.fetch(str(where)) / "dataset.toml"
+    near = difflib.get_close_matches(str(where), names(), 1)
+    raise CelltwinError(
+        f"there is no dataset '{where}'",
+        got=str(where),
+        expected=f"a folder with a dataset.toml, or one of {', '.join(names())}",
+        fix=f"did you mean '{near[0]}'?" if near else "write a dataset.toml into the folder of your logs",
+    )
+
+
+def _describe(path: Path) -> DatasetFile:
+    try:
+        return DatasetFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CelltwinError(f"{path} is not valid TOML", got=error, fix="correct the file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        fix = f"correct {where}"
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), 1)
+            fix = f"did you mean '{near[0]}'?" if near else f"remove {where}"
+        raise CelltwinError(f"{path}: {where}: {first['msg']}", got=first["input"], fix=fix) from error
+
+
+@cache
+def _known_keys() -> tuple[str, ...]:
+    tables = (DatasetFile, CellTable, RecordsTable, SplitTable, SourceTable)
+    return tuple(key for table in tables for key in table.model_fields)
+
+
+def _cell(description: DatasetFile, override: CellOverride) -> Cell:
+    facts = description.cell.model_dump() | override.model_dump(exclude_none=True)
+    facts["nominal_capacity_ah"] = facts["nominal_capacity_ah"] or facts["reference_capacity_ah"]
+    return Cell(**facts)
+
+
+def _record(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cell]) -> Record:
+    table = description.records
+    group = file.parent.parent.name if file.parent.parent.name in cells else ""
+    ambient = importers.ambient_from_path(file)
+    if ambient != ambient and table.ambient_degC is not None:
+        ambient = table.ambient_degC
+    record = importers.load(
+        file,
+        current_sign=table.current_sign,
+        cell=cells.get(group, cell),
+        ambient_degC=ambient,
+        name=file.stem,
+    )
+    if not isinstance(record, Record):
+        raise CelltwinError(
+            f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files"
+        )
+    assert record.cell is not None
+    soc = table.initial_soc
+    if isinstance(soc, dict):
+        if file.stem not in soc:
+            raise CelltwinError(
+                f"cycle '{file.stem}' has no initial SOC",
+                got=f"{', '.join(sorted(soc))}",
+                expected="one number for each cycle",
+                fix=f"add {file.stem} to [records.initial_soc]",
+            )
+        soc = soc[file.stem]
+    if not 0.0 <= soc <= 1.1:
+        raise CelltwinError(
+            f"initial SOC of '{file.stem}' makes no sense",
+            got=soc,
+            expected="a fraction",
+            fix="correct initial_soc",
+        )
+    # A counter that starts below zero has counted since the cell was at that SOC: the logger came in later.
+    # One that starts above zero still holds an earlier charge and says nothing.
+    if record.net_capacity is not None and record.net_capacity[0] < 0:
+        soc += record.net_capacity[0] / record.cell.reference_capacity_ah
+    return replace(record, initial_soc=soc, group=group)

@@ -1,0 +1,119 @@
+"""Files that are either whole or not there, and trees of arrays in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from celltwin.errors import CelltwinError
+
+Tree = TypeVar("Tree")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically; NaN becomes null."""
+    write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON. Raises CelltwinError where the file is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CelltwinError(
+            f"cannot read {path}", got=error, expected="a JSON file written by celltwin"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array_like))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def save_tree(path: str | Path, tree: Any, about: dict[str, Any]) -> None:
+    """Write the arrays of a pytree and a JSON-able description into one safetensors file, atomically."""
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named_leaves(tree).items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(safetensors_bytes(arrays, {"about": json.dumps(_plain(about))}))
+
+
+def load_about(path: str | Path) -> dict[str, Any]:
+    """The description in a file of `save_tree`. Raises CelltwinError for a missing, corrupt or foreign file."""
+    try:
+        with safe_open(str(path), "numpy") as file:
+            return json.loads((file.metadata() or {})["about"])
+    except FileNotFoundError as error:
+        raise CelltwinError(f"there is no file {path}", fix="check the path") from error
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CelltwinError(
+            f"{path} is not a file of celltwin, or is damaged",
+            got=f"{type(error).__name__}: {error}",
+            expected="a safetensors file with a celltwin header",
+            fix="take a whole copy of the file",
+        ) from error
+
+
+def load_tree(path: str | Path, like: Tree) -> Tree:
+    """Read the arrays of `save_tree` into a pytree of the same structure. Raises CelltwinError where they differ."""
+    load_about(path)  # says what is wrong with a foreign file
+    wanted = _named_leaves(like)
+    with safe_open(str(path), "numpy") as file:
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    different = sorted(set(wanted) ^ set(held)) or [
+        n for n, leaf in wanted.items() if np.shape(leaf) != held[n].shape
+    ]
+    if different:
+        raise CelltwinError(
+            f"{path} holds other arrays than its description says",
+            got=f"{', '.join(different[:4])} missing, unknown or of another shape",
+            fix="it was written by another version of celltwin: train it again",
+        )
+    arrays, rest = eqx.partition(like, eqx.is_array_like)
+    structure = jax.tree.structure(arrays)
+    return eqx.combine(jax.tree.unflatten(structure, [jnp.asarray(held[name]) for name in wanted]), rest)

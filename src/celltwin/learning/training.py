@@ -1,0 +1,327 @@
+"""One engine that trains any model through its own closed-loop simulation.
+
+Two optimisers, in rounds. *Adam* by truncated backpropagation through time: lanes run through the records chunk
+by chunk and carry the model's state from one chunk to the next; each lane stands at another place of another
+record, so that one update sees all states of charge and temperatures. *L-BFGS* on whole records at once, scaled by
+a stochastic estimate of the Gauss-Newton diagonal: for models of few parameters, where it finds in a hundred passes
+what Adam does not find in thousands. After each round the model simulates the validation records from their first
+sample to their last; the best round is kept, and a checkpoint is written from which a killed run goes on to the same
+result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from scipy.optimize import minimize
+
+from celltwin import files
+from celltwin.data.domain import Fixed
+from celltwin.data.record import Record
+from celltwin.data.splits import Split
+from celltwin.errors import CelltwinError
+from celltwin.learning.plan import Plan
+from celltwin.interface import Batch, Input, Start, inputs_of, run, simulate, simulate_records, stack
+
+
+class Progress(NamedTuple):
+    """What is known after a round."""
+
+    round: int
+    rounds: int
+    train_rmse: float  # mV
+    validate_rmse: float  # mV; NaN without validation records
+    seconds: float
+
+
+class Fitted(NamedTuple):
+    """A trained model and how it got there."""
+
+    model: Any
+    history: list[Progress]
+    seconds: float
+
+
+MILLIVOLT = 1e3
+LOSS_UNIT = 1e4  # (10 mV)^2 in 1/V^2: keeps losses and gradients near one
+
+
+def trainable(model: Any) -> Any:
+    """A tree of booleans: True for the arrays that training may change, those not inside a `Fixed` part."""
+    return jax.tree.map(
+        lambda leaf: False if isinstance(leaf, Fixed) else eqx.is_inexact_array(leaf),
+        model,
+        is_leaf=lambda node: isinstance(node, Fixed),
+    )
+
+
+def parameters(model: Any) -> int:
+    """Number of trained parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, trainable(model))))
+
+
+def rmse(model: Any, records: Sequence[Record]) -> float:
+    """Closed-loop RMSE in mV over all samples of whole records; NaN without records."""
+    if not records:
+        return float("nan")
+    errors = [o.voltage - r.voltage for o, r in zip(simulate_records(model, records), records, strict=True)]
+    return MILLIVOLT * float(np.sqrt(np.nanmean(np.square(np.concatenate(errors)))))
+
+
+def fit(
+    model: Any,
+    split: Split,
+    plan: Plan,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Fitted:
+    """Train `model` on the training records of `split`; keep the round that simulates its validation records best.
+
+    Without validation records the last round is kept. With `checkpoint`, the state is written after each round, and
+    with `resume` a run goes on from there: it ends where it would have ended.
+
+    Raises CelltwinError where the loss is not a number from the start, or the checkpoint is of another run.
+    """
+    mask = trainable(model)
+    params, frozen = eqx.partition(model, mask)
+    began = time.monotonic()
+    adam = _Adam(frozen, split.train, plan) if plan.adam_rounds else None
+    lbfgs = _Lbfgs(frozen, split.train, plan) if plan.lbfgs_rounds else None
+    state = _State(params, params, adam.start(params) if adam else None)
+    history: list[Progress] = []
+    spent, best = 0.0, float("inf")
+    identity = {"plan": plan.model_dump(), "records": [r.content_hash for r in split.train + split.validate]}
+    if checkpoint is not None and resume and checkpoint.exists():
+        about = files.load_about(checkpoint)
+        if about["identity"] != files._plain(identity):
+            raise CelltwinError(
+                f"{checkpoint} was written with another plan or other records",
+                fix="train without --resume, or with the configuration and data of the interrupted run",
+            )
+        state = files.load_tree(checkpoint, state)
+        history = [Progress(*(float("nan") if v is None else v for v in row)) for row in about["history"]]
+        spent, best = history[-1].seconds, about["best"]
+
+    rounds = plan.adam_rounds + plan.lbfgs_rounds
+    for number in range(len(history), rounds):
+        if _stale(history, plan):
+            break
+        if adam and number < plan.adam_rounds:
+            params, optimiser, loss = adam.round(state.params, state.optimiser, number)
+            candidate = adam.average(optimiser)
+        else:
+            assert lbfgs is not None
+            start = state.best if number == plan.adam_rounds else state.params
+            params, loss = lbfgs.round(start, number)
+            candidate, optimiser = params, state.optimiser
+        validated = rmse(eqx.combine(candidate, frozen), split.validate)
+        if not history and not np.isfinite(loss):
+            raise CelltwinError(
+                "training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate"
+            )
+        score = validated if split.validate else -float(number)
+        if score < best or not history:
+            best = score
+            state = state._replace(best=candidate)
+        state = state._replace(params=params, optimiser=optimiser)
+        train_rmse = MILLIVOLT * float(np.sqrt(max(loss, 0.0) / LOSS_UNIT))
+        seconds = spent + time.monotonic() - began
+        history.append(Progress(number + 1, rounds, train_rmse, validated, seconds))
+        if checkpoint is not None:
+            about = {"identity": identity, "history": [list(p) for p in history], "best": best}
+            files.save_tree(checkpoint, state, about)
+        report(history[-1])
+    return Fitted(eqx.combine(state.best, frozen), history, history[-1].seconds if history else 0.0)
+
+
+class _State(NamedTuple):
+    params: Any
+    best: Any
+    optimiser: Any
+
+
+def _stale(history: list[Progress], plan: Plan) -> bool:
+    """Has validation not improved for `patience` rounds of the optimiser that is at work?"""
+    current = [p.validate_rmse for p in history[plan.adam_rounds :] or history]
+    if len(current) <= plan.patience or np.isnan(current).any():
+        return False
+    return int(np.argmin(current)) < len(current) - plan.patience
+
+
+def _penalty(model: Any) -> jax.Array:
+    """The model's own prior on its parameters, in V^2 of mean squared error."""
+    return model.penalty() if hasattr(model, "penalty") else jnp.zeros(())
+
+
+class _Lanes(NamedTuple):
+    """Adam's state: the optimiser's, the averaged weights, and each lane's model state."""
+
+    optax: Any
+    average: Any
+    updates: jax.Array
+    models: Any
+
+
+class _Adam:
+    def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan):
+        self.frozen, self.plan = frozen, plan
+        self.lanes = plan.lanes
+        total = plan.adam_rounds * plan.updates
+        warm = max(1, int(plan.warm_up * total))
+        schedule = optax.warmup_cosine_decay_schedule(
+            0.0, plan.learning_rate, warm, max(total, warm + 1), plan.learning_rate / 100
+        )
+        self.optimiser = optax.chain(optax.clip_by_global_norm(plan.clip), optax.adam(schedule))
+        batch = stack(records, multiple=plan.chunk)
+        shape = (len(records), -1, plan.chunk)
+        self.data = jax.tree.map(
+            jnp.asarray,
+            (
+                Input(*(a.reshape(shape) for a in batch.inputs)),
+                batch.voltage.reshape(shape),
+                batch.mask.reshape(shape),
+            ),
+        )
+        self.starts = _chunk_starts(records, plan.chunk, batch)
+        self.chunks = np.array([-(-len(record) // plan.chunk) for record in records])
+        self.update = jax.jit(self._update)
+
+    def start(self, params: Any) -> _Lanes:
+        first = jax.tree.map(lambda a: a[np.zeros(self.lanes, int), 0], self.starts)
+        models = jax.vmap(eqx.combine(params, self.frozen).init)(first)
+        return _Lanes(self.optimiser.init(params), params, jnp.zeros((), jnp.int32), models)
+
+    def average(self, lanes: _Lanes) -> Any:
+        """Averaged weights, corrected for the few updates at the beginning."""
+        return lanes.average
+
+    def places(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Record, chunk and whether a lane starts anew there, for each update of a round: [updates, lanes].
+
+        Each lane follows its own endless, shuffled sequence of records; its very first starts somewhere inside.
+        """
+        plan, first = self.plan, number * self.plan.updates
+        out = np.zeros((3, plan.updates, self.lanes), np.int32)
+        for lane in range(self.lanes):
+            draw = np.random.default_rng([plan.seed, lane])
+            order: list[tuple[int, int, int]] = []
+            while len(order) < first + plan.updates:
+                for record in draw.permutation(len(self.chunks)):
+                    begin = draw.integers(self.chunks[record]) if not order else 0
+                    order += [(record, c, c == begin) for c in range(begin, self.chunks[record])]
+            out[:, :, lane] = np.array(order[first : first + plan.updates]).T
+        return out[0], out[1], out[2].astype(bool)
+
+    def round(self, params: Any, lanes: _Lanes, number: int) -> tuple[Any, _Lanes, float]:
+        losses = []
+        for record, chunk, fresh in zip(*self.places(number), strict=True):
+            params, lanes, loss = self.update(params, lanes, self.data, self.starts, record, chunk, fresh)
+            losses.append(loss)
+        return params, lanes, float(np.mean([float(loss) for loss in losses]))
+
+    def _update(self, params, lanes, data, starts, record, chunk, fresh):
+        inputs, voltage, mask = jax.tree.map(lambda a: a[record, chunk], data)
+        start = Start(*(a[record, chunk] for a in starts))
+
+        def loss(params):
+            model = eqx.combine(params, self.frozen)
+            begun = jax.vmap(model.init)(start)
+            state = jax.tree.map(lambda new, old: jnp.where(_as(fresh, new), new, old), begun, lanes.models)
+            state, output = jax.vmap(lambda s, u: run(model, s, u))(state, inputs)
+            error = jnp.where(mask, output.voltage - voltage, 0.0)
+            # By the number of samples in a full chunk, so that a short one does not weigh more.
+            return LOSS_UNIT * (jnp.sum(error**2) / jnp.maximum(jnp.sum(mask), 1) + _penalty(model)), state
+
+        (value, models), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        # A single exploding chunk must neither move the weights nor poison the carried state.
+        fine = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+        gradient = jax.tree.map(lambda g: jnp.where(fine, g, 0.0), gradient)
+        models = jax.tree.map(
+            lambda new, old: jnp.where(jnp.isfinite(new), new, jnp.zeros_like(old)), models, lanes.models
+        )
+        step, state = self.optimiser.update(gradient, lanes.optax, params)
+        params = optax.apply_updates(params, step)
+        keep = jnp.minimum(self.plan.averaging, lanes.updates / (lanes.updates + 10.0))
+        average = jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, lanes.average, params)
+        return params, _Lanes(state, average, lanes.updates + 1, models), value
+
+
+class _Lbfgs:
+    PROBES = 4  # random vectors behind the estimate of the Gauss-Newton diagonal
+
+    def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan):
+        self.frozen, self.plan = frozen, plan
+        self.batch = jax.tree.map(jnp.asarray, stack(records, multiple=100))
+        self.samples = float(np.sum(self.batch.mask))
+
+    def round(self, params: Any, number: int) -> tuple[Any, float]:
+        origin, unravel = ravel_pytree(params)
+        frozen = self.frozen
+
+        def errors(x: jax.Array, batch: Batch) -> jax.Array:
+            model = eqx.combine(unravel(x), frozen)
+            voltage = jax.vmap(lambda s, u: simulate(model, s, u))(batch.start, batch.inputs).voltage
+            return jnp.where(batch.mask, voltage - batch.voltage, 0.0)
+
+        def loss(x: jax.Array, batch: Batch, samples: jax.Array) -> jax.Array:
+            fit = jnp.sum(errors(x, batch) ** 2) / samples
+            return LOSS_UNIT * (fit + _penalty(eqx.combine(unravel(x), frozen)))
+
+        value_and_grad = jax.jit(jax.value_and_grad(loss))
+
+        @jax.jit
+        def probe(x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
+            pull = jax.vjp(lambda x: errors(x, batch), x)[1]
+            return pull(jax.random.rademacher(key, batch.voltage.shape, batch.voltage.dtype))[0]
+
+        keys = jax.random.split(jax.random.key(self.plan.seed + 7919 * number), self.PROBES)
+        curvature = np.mean(
+            [np.square(np.asarray(probe(origin, self.batch, k), np.float64)) for k in keys], axis=0
+        )
+        curvature = LOSS_UNIT * curvature / self.samples
+        scale = 1.0 / np.sqrt(curvature + np.quantile(curvature, 0.3) + 1e-12)
+        origin = np.asarray(origin, np.float64)
+
+        def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
+            x = origin + np.clip(z * scale, -5.0, 5.0)
+            value, gradient = value_and_grad(
+                jnp.asarray(x, self.batch.voltage.dtype), self.batch, self.samples
+            )
+            if not (np.isfinite(value) and np.isfinite(gradient).all()):
+                return 1e12, np.zeros_like(z)
+            return float(value), np.asarray(gradient, np.float64) * scale
+
+        options = {"maxiter": self.plan.iterations, "maxfun": 2 * self.plan.iterations, "maxcor": 50}
+        found = minimize(objective, np.zeros_like(origin), jac=True, method="L-BFGS-B", options=options)
+        x = origin + np.clip(found.x * scale, -5.0, 5.0)
+        return unravel(jnp.asarray(x, self.batch.voltage.dtype)), float(found.fun)
+
+
+def _as(flags: jax.Array, like: jax.Array) -> jax.Array:
+    """Flags [lanes] shaped to select along the first axis of `like`."""
+    return jnp.reshape(flags, flags.shape + (1,) * (like.ndim - 1))
+
+
+def _chunk_starts(records: Sequence[Record], chunk: int, batch: Batch) -> Start:
+    """A start at the beginning of every chunk of every record: [records, chunks]."""
+    rows = []
+    for i, record in enumerate(records):
+        u = inputs_of(record)
+        at = np.minimum(np.arange(batch.voltage.shape[1] // chunk) * chunk, len(record) - 1)
+        voltage = np.interp(
+            at, np.flatnonzero(np.isfinite(record.voltage)), record.voltage[np.isfinite(record.voltage)]
+        )
+        capacity = np.full(len(at), batch.start.capacity[i])
+        rows.append((voltage, u.current[at], u.temperature[at], record.soc[at], capacity))
+    return Start(*(jnp.asarray(np.stack(column), batch.voltage.dtype) for column in zip(*rows, strict=True)))

@@ -1,0 +1,67 @@
+"""Two models that need no training, so that every figure has something to be compared with.
+
+`Hold` repeats the voltage it woke with. `Ohmic` is open-circuit voltage plus one ohmic resistance that depends on
+temperature: V = U(soc, T) + R(T) I, by linear least squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from celltwin.data.record import Record
+from celltwin.interface import Input, Output, Start
+from celltwin.physics.charge import Charge, advance, full_of
+from celltwin.physics.ocv import Ocv, fit_ohmic
+from celltwin.physics.tables import hat, inverse_temperature, temperature_nodes
+
+
+class HoldState(eqx.Module):
+    charge: Charge
+    voltage: Array
+
+
+class Hold(eqx.Module):
+    """The voltage of the start, for ever."""
+
+    def init(self, start: Start) -> HoldState:
+        return HoldState(full_of(start.soc, start.capacity), start.voltage)
+
+    def step(self, state: HoldState, u: Input) -> tuple[HoldState, Output]:
+        state = HoldState(advance(state.charge, u.current, u.dt), state.voltage)
+        return state, Output(state.voltage, state.charge.soc)
+
+
+class Ohmic(eqx.Module):
+    """V = U(soc, T) + R(T) I, with R piecewise Arrhenius in temperature."""
+
+    ocv: Ocv
+    log_resistance: Array  # [temperatures] of ohm
+    temperatures: tuple[float, ...] = eqx.field(static=True)  # degC
+
+    @classmethod
+    def create(cls, records: Sequence[Record]) -> Ohmic:
+        temperatures = temperature_nodes(records)
+        voltage, resistance = fit_ohmic(records, temperatures)
+        return cls(Ocv.of(voltage), jnp.asarray(np.log(resistance), np.float32), temperatures)
+
+    def voltage(self, soc: Array, temperature: Array, current: Array) -> Array:
+        """Terminal voltage in V for scalars in fraction, degC and A."""
+        axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), self.log_resistance.dtype)
+        weights = hat(inverse_temperature(temperature), axis)
+        return self.ocv(soc, temperature) + jnp.exp(self.log_resistance @ weights) * current
+
+    def init(self, start: Start) -> Charge:
+        return full_of(start.soc, start.capacity)
+
+    def step(self, charge: Charge, u: Input) -> tuple[Charge, Output]:
+        charge = advance(charge, u.current, u.dt)
+        return charge, Output(self.voltage(charge.soc, u.temperature, u.current), charge.soc)
+
+    def penalty(self) -> Array:
+        entropy, bend, falling = self.ocv.roughness()
+        return 1e-6 * entropy + 1e-8 * bend + 1e-6 * falling

@@ -1,0 +1,55 @@
+"""The few building blocks that learned models share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+class Dense(eqx.Module):
+    """y = W x + b."""
+
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def create(cls, inputs: int, outputs: int, key: Array, gain: float = 1.0) -> Dense:
+        """Weights drawn with variance gain^2 / inputs, biases zero."""
+        weight = gain * jax.random.normal(key, (outputs, inputs)) / jnp.sqrt(1.0 * inputs)
+        return cls(weight, jnp.zeros(outputs))
+
+    def __call__(self, x: Array) -> Array:
+        return self.weight @ x + self.bias
+
+
+class Mlp(eqx.Module):
+    """Dense layers with tanh between them; the last one starts small, so that training starts from zero output."""
+
+    layers: tuple[Dense, ...]
+
+    @classmethod
+    def create(cls, sizes: Sequence[int], key: Array, last_gain: float = 0.05) -> Mlp:
+        keys = jax.random.split(key, len(sizes) - 1)
+        gains = [1.0] * (len(sizes) - 2) + [last_gain]
+        return cls(
+            tuple(Dense.create(a, b, k, g) for a, b, k, g in zip(sizes, sizes[1:], keys, gains, strict=False))
+        )
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers[:-1]:
+            x = jnp.tanh(layer(x))
+        return self.layers[-1](x)
+
+
+def remember(memory: Array, value: Array, dt: Array, time_constants: tuple[float, ...]) -> Array:
+    """Leaky memories of a signal, one for each time constant (s): exact for a value held over dt.
+
+    They take the place of a delay line, span seconds to hours with a few numbers, and mean the same at any
+    sampling. Source: M. C. Mozer, "Induction of multiscale temporal structure", NIPS 4 (1991).
+    """
+    keep = jnp.exp(-dt / jnp.asarray(time_constants, memory.dtype))
+    return keep * memory + (1.0 - keep) * value

@@ -1,0 +1,105 @@
+"""LSTM: a recurrent network of the overpotential, in closed loop.
+
+    f, i, o = sigmoid(W x + b),  g = tanh(W x + b)  of  x = (I, T, soc, h)
+    c_k = f^d c + (1 - f^d)/(1 - f) i g,   d = dt / dt_trained       h = o tanh(c)
+    V_k = U(soc, T) + R(T) I + w h + b
+
+Hochreiter and Schmidhuber, Neural Computation 9 (1997) 1735, with a forget gate (Gers et al., 2000). The gates are held
+over the step, so that at the sampling it was trained with (d = 1) this is the usual cell, and a step of another
+length decays and charges the cell by as much as its length says. The network never sees a voltage after its start,
+which sets its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from celltwin.data.domain import Domain
+from celltwin.data.record import Record
+from celltwin.interface import Input, Output, Start
+from celltwin.models.baselines import Ohmic
+from celltwin.models.layers import Dense, Mlp
+from celltwin.models.narx import SOC_FEATURES, UNIT
+from celltwin.physics.charge import Charge, advance, full_of
+from celltwin.physics.tables import hat
+
+
+class LstmState(NamedTuple):
+    charge: Charge
+    hidden: Array
+    cell: Array
+
+
+class Lstm(eqx.Module):
+    """One LSTM layer on current, temperature and counted charge."""
+
+    static: Ohmic
+    gates: Dense
+    readout: Dense
+    wake: Mlp
+    domain: Domain
+    period: float = eqx.field(static=True)  # s, the sampling it was trained with
+
+    @classmethod
+    def create(cls, records: Sequence[Record], domain: Domain, key: Array, hidden: int = 64) -> Lstm:
+        keys = jax.random.split(key, 4)
+        inputs = 2 + len(SOC_FEATURES)
+        gates = Dense.create(inputs + hidden, 4 * hidden, keys[0], gain=0.7)
+        # Forget gates open onto time constants from two seconds to half an hour, so that slow memory need not be found.
+        slow = jnp.log(
+            jnp.expm1(
+                jnp.exp(jax.random.uniform(keys[1], (hidden,), minval=jnp.log(2.0), maxval=jnp.log(1800.0)))
+                ** -1
+            )
+        )
+        gates = Dense(gates.weight.at[:hidden].multiply(0.1), gates.bias.at[:hidden].set(-slow))
+        period = float(np.median(np.concatenate([r.dt[1:] for r in records])))
+        readout = Dense.create(hidden, 1, keys[2], gain=0.1)
+        return cls(
+            Ohmic.create(records), gates, readout, Mlp.create((4, 16, 2 * hidden), keys[3]), domain, period
+        )
+
+    def init(self, start: Start) -> LstmState:
+        """A state from what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
+        ohmic = self.static.voltage(start.soc, start.temperature, start.current)
+        shown = jnp.stack(
+            [
+                jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
+                self.domain.scale("current", start.current),
+                self.domain.scale("temperature", start.temperature),
+                self.domain.scale("soc", start.soc),
+            ]
+        )
+        hidden, cell = jnp.split(self.wake(shown), 2)
+        return LstmState(full_of(start.soc, start.capacity), jnp.tanh(hidden), cell)
+
+    def step(self, state: LstmState, u: Input) -> tuple[LstmState, Output]:
+        charge = advance(state.charge, u.current, u.dt)
+        inputs = jnp.concatenate(
+            [
+                jnp.stack(
+                    [self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)]
+                ),
+                hat(charge.soc, jnp.asarray(SOC_FEATURES, charge.soc.dtype)),
+                state.hidden,
+            ]
+        )
+        forget, enter, leave, value = jnp.split(self.gates(inputs), 4)
+        # log f is finite and below zero for any input, so f^d and the held sum need no special case.
+        log_forget = -jax.nn.softplus(-forget) - 1e-6
+        held = jnp.exp(log_forget * (u.dt / self.period))
+        entered = (1.0 - held) / (1.0 - jnp.exp(log_forget))
+        cell = held * state.cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
+        hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)
+        voltage = self.static.voltage(charge.soc, u.temperature, u.current) + UNIT * self.readout(hidden)[0]
+        return LstmState(charge, hidden, cell), Output(voltage, charge.soc)
+
+    def penalty(self) -> Array:
+        return self.static.penalty()

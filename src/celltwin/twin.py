@@ -1,0 +1,186 @@
+"""Twin: a model with all that is needed to use and to judge it, in one file.
+
+The file is safetensors: the arrays of the model and its training domain, and in the header a JSON description of
+the modules they belong to, the cell, the sampling and the model card. Nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from celltwin import __version__, files
+from celltwin.data.domain import Domain
+from celltwin.data.record import Cell, Record
+from celltwin.errors import CelltwinError
+from celltwin.interface import Input, Output, Start, simulate_records
+
+FORMAT = 1  # of the file; raised when an older celltwin could no longer read it
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A trained model of one cell type.
+
+    `card` says where it comes from: dataset, licence, citation, split, seed, figures.
+    """
+
+    name: str  # of the model's family
+    model: Any
+    domain: Domain
+    cell: Cell
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def simulate(self, record: Record) -> Output:
+        """Closed-loop simulation of a record, arrays [time]. See `with_facts` for a record of unknown cell."""
+        return simulate_records(self.model, [self.with_facts(record)])[0]
+
+    def in_domain(self, record: Record, soc: np.ndarray) -> np.ndarray:
+        """True where a sample lies inside the training domain: [time]."""
+        columns = (record.current, record.filled_temperature, soc, record.dt)
+        return np.asarray(self.domain.contains(*(jnp.asarray(c, jnp.float32) for c in columns)))
+
+    def with_facts(self, record: Record) -> Record:
+        """The record with this twin's cell, and an initial SOC, where it has none of its own.
+
+        Unknown initial SOC is read from the open-circuit voltage of the first sample, which must be at rest.
+        """
+        if record.cell is None:
+            record = dataclasses.replace(record, cell=self.cell)
+        if np.isnan(record.initial_soc):
+            record = dataclasses.replace(record, initial_soc=self.rested_soc(record))
+        return record
+
+    def rested_soc(self, record: Record) -> float:
+        """SOC (fraction) at which the model at rest shows the first voltage of a record that starts at rest.
+
+        Raises CelltwinError where the record starts under load: its voltage then does not tell its SOC.
+        """
+        if abs(record.current[0]) > self.cell.nominal_capacity_ah / 20:
+            raise CelltwinError(
+                f"initial SOC of '{record.name}' is unknown",
+                got=f"a first sample under {record.current[0]:.2f} A",
+                expected="a start at rest, from which the open-circuit voltage tells it",
+                fix="give --initial-soc",
+            )
+        soc = np.linspace(0.0, 1.0, 401)
+        voltage = rest_voltage(self.model, soc, float(record.filled_temperature[0]), self.cell)
+        return float(soc[np.argmin(np.abs(voltage - record.voltage[0]))])
+
+    def save(self, path: str | Path) -> Path:
+        """Write the twin to one file, atomically."""
+        tree = (self.model, self.domain)
+        about = {
+            "kind": "celltwin",
+            "format": FORMAT,
+            "celltwin": __version__,
+            "name": self.name,
+            "cell": dataclasses.asdict(self.cell),
+            "card": self.card,
+            "domain": self.domain.ranges(),
+            "modules": [_describe(part) for part in tree],
+        }
+        files.save_tree(path, tree, about)
+        return Path(path)
+
+
+def load(path: str | Path) -> Twin:
+    """Read a twin. Raises CelltwinError for a missing, damaged or foreign file, or one of a newer format."""
+    about = files.load_about(path)
+    if about.get("kind") != "celltwin" or "modules" not in about:
+        raise CelltwinError(f"{path} is not a twin", expected="a file that celltwin fit or benchmark wrote")
+    if about["format"] > FORMAT:
+        raise CelltwinError(
+            f"{path} was written by a newer celltwin",
+            got=f"format {about['format']} of celltwin {about['celltwin']}",
+            expected=f"format {FORMAT} or older",
+            fix="upgrade celltwin",
+        )
+    like = tuple(_blank(description, path) for description in about["modules"])
+    model, domain = files.load_tree(path, like)
+    cell = about["cell"] | {"voltage_limits_volt": tuple(about["cell"]["voltage_limits_volt"])}
+    return Twin(about["name"], model, domain, Cell(**cell), about["card"])
+
+
+def rest_voltage(model: Any, soc: np.ndarray, temperature: float, cell: Cell) -> np.ndarray:
+    """Voltage (V) that a model shows in the first moment of a rest, at each SOC: what it takes for the OCV."""
+    return instant_voltage(model, soc, temperature, 0.0, cell)
+
+
+def instant_voltage(model: Any, soc: np.ndarray, temperature: float, current: float, cell: Cell) -> np.ndarray:
+    """Voltage (V) in the first moment of a current (A) from rest, at each SOC: [len(soc)]."""
+    def first(soc):
+        dtype = soc.dtype
+        middle = jnp.asarray(np.mean(cell.voltage_limits_volt), dtype)
+        t = jnp.asarray(temperature, dtype)
+        i, zero = jnp.asarray(current, dtype), jnp.zeros((), dtype)
+        state = model.init(Start(middle, zero, t, soc, jnp.asarray(cell.reference_capacity_ah, dtype)))
+        return model.step(state, Input(i, t, zero))[1].voltage
+
+    return np.asarray(jax.vmap(first)(jnp.asarray(soc, jnp.float32)))
+
+
+def _describe(node: Any) -> Any:
+    """JSON description of a module: its class, its static fields, and the shapes of its arrays."""
+    if isinstance(node, eqx.Module):
+        kind = type(node)
+        fields = {f.name: _describe(getattr(node, f.name)) for f in dataclasses.fields(node)}
+        return {"module": f"{kind.__module__}:{kind.__qualname__}", "fields": fields}
+    if eqx.is_array(node) or isinstance(node, np.ndarray):
+        return {"array": list(node.shape), "dtype": str(node.dtype)}
+    if isinstance(node, (tuple, list)):
+        return {"tuple": [_describe(part) for part in node]}
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return {"value": node}
+    raise CelltwinError(f"a model holds a {type(node).__name__}", expected="arrays, modules, tuples and plain values")
+
+
+def _blank(description: Any, path: str | Path) -> Any:
+    """The module that `_describe` described, its arrays zero."""
+    try:
+        if "module" in description:
+            kind = _module_class(description["module"], path)
+            node = object.__new__(kind)
+            for name, part in description["fields"].items():
+                object.__setattr__(node, name, _blank(part, path))
+            return node
+        if "array" in description:
+            return jnp.zeros(description["array"], description["dtype"])
+        if "tuple" in description:
+            return tuple(_blank(part, path) for part in description["tuple"])
+        return description["value"]
+    except (KeyError, TypeError) as error:
+        raise CelltwinError(f"{path} is damaged", got=f"a description without {error}") from error
+
+
+def _module_class(name: str, path: str | Path) -> type:
+    """The Module class of a qualified name. Nothing but subclasses of equinox.Module is ever made."""
+    foreign = CelltwinError(
+        f"{path} needs the model class {name}",
+        got="no such class here",
+        expected="a class of celltwin or of an installed package",
+        fix="import the package that defines it first, or upgrade celltwin",
+    )
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        raise foreign
+    module, _, qualified = name.partition(":")
+    # A name in a file must not make Python import, and so run, whatever happens to be installed.
+    if not (module.startswith("celltwin.") or module in sys.modules):
+        raise foreign
+    try:
+        kind = getattr(importlib.import_module(module), qualified)
+    except (ImportError, AttributeError) as error:
+        raise foreign from error
+    if not (isinstance(kind, type) and issubclass(kind, eqx.Module)):
+        raise foreign
+    return kind
