@@ -50,9 +50,9 @@ TOLERANCES = {"rtol": 1e-3, "atol": 1e-6}
 # The tester's resolution and the standard deviation of its noise.
 TESTER = {
     "voltage_volt": (5e-4, 5e-4),
-    "current_ampere": (1e-3, 2e-3),
+    "current_ampere": (2e-3, 2e-3),
     "temperature_t1_celsius": (0.1, 0.03),
-    "net_capacity_ah": (1e-4, 0.0),
+    "net_capacity_ah": (5e-4, 0.0),
 }
 
 
@@ -88,7 +88,8 @@ CLIMATES = {
     "25degC": Climate(25.0, 1.0, 3.0, 1.0),
     "40degC": Climate(40.0, 1.0, 3.0, 1.0),
 }
-HEAVIEST_C = 1.4
+VEHICLE_KG = 1800.0
+HEAVIEST_C = 1.4  # of the nominal capacity per hour, mean over 3 min at 25 degC
 CYCLES = {
     "A": ["WLTC", "US06", "UDDS", "Mixed1", "HWFET", "Mixed2", "Mixed3"],
     "B": ["WLTC", "US06", "UDDS", "Mixed1"],
@@ -150,10 +151,10 @@ def schedule(cycle: str) -> np.ndarray:
 
 def battery_power(speed: np.ndarray) -> np.ndarray:
     """Electrical power in W that a mid-size car takes from its battery, negative when it brakes."""
-    mass, rolling_newton, drag, accessories_w = 1800.0, 180.0, 0.42, 300.0
+    rolling_newton, drag, accessories_w = 180.0, 0.42, 300.0
     drive_efficiency, regen_share = 0.88, 0.6
     acceleration = np.diff(speed, prepend=speed[0])
-    wheel = (1.05 * mass * acceleration + rolling_newton * (speed > 0.1) + drag * speed**2) * speed
+    wheel = (1.05 * VEHICLE_KG * acceleration + rolling_newton * (speed > 0.1) + drag * speed**2) * speed
     return np.where(wheel > 0.0, wheel / drive_efficiency, wheel * regen_share) + accessories_w
 
 
@@ -235,8 +236,9 @@ def simulate(model: str, design: CellDesign, celsius: float, steps: Sequence) ->
         var_pts=MESH,
         solver=pybamm.IDAKLUSolver(**TOLERANCES),
     )
-    solution = simulation.solve()
-    return solution.cycles[0].steps
+    done = simulation.solve().cycles[0].steps
+    # A step that would be over its limit at once is skipped.
+    return [step for step in done if not isinstance(step, pybamm.EmptySolution)]
 
 
 # The tester -------------------------------------------------------------------------------------------------
@@ -508,10 +510,10 @@ moves the voltage by some mV.
 |---|---|---|---|---|
 {designs}
 
-**Drive cycles.** Speed schedules shipped with FASTSim {fastsim} (US06, UDDS, HWFET, WLTC class 3b). Mixed1 to
-Mixed3 are random trips (fixed seeds) of HWFET, WMTC, NREL13 and two recorded days of driving: no piece of
-US06, UDDS or WLTC is in them. The battery power of a 1800 kg car is scaled for each cycle to a mean discharge
-of 0.75 to 1 C at 25 degC, then reduced and clipped:
+**Drive cycles.** Speed schedules shipped with FASTSim {fastsim}: US06, UDDS, HWFET and the low, medium and high phases
+of WLTC 3b. Mixed1 to Mixed3 are random trips (fixed seeds) of HWFET, WMTC, NREL13 and two recorded days of driving:
+no piece of US06, UDDS or WLTC is in them. The battery power of a {VEHICLE_KG:g} kg car is scaled for each cycle so
+that its heaviest 3 min take {HEAVIEST_C:g} C at 25 degC, then reduced and clipped:
 
 | ambient | demand | discharge limit | regeneration limit |
 |---|---|---|---|
@@ -521,11 +523,12 @@ A cycle starts fully charged at rest (4.2 V at 25 degC is SOC 1), repeats until 
 capacity or {DRIVE_CUTOFF_VOLT:g} V, and ends with 5 min of rest. The discharge limit falls below 35 % SOC; no charge is
 taken back in the first 3 % of the discharge. Logged as means over the second that ends at the sample.
 HPPC: every 10 % a 30 s 1C discharge and a 30 s C/2 charge pulse with 10 min of rest after each, a C/2
-discharge to the next level, 1 h of rest; every 1 s in the first minute of a step, then every 10 s.
+discharge to the next level, 1 h of rest; every 1 s in the first minute of a step, then every 10 s. A step ends
+at {EMPTY_VOLT} or {FULL_VOLT} V and is left out where it would begin beyond.
 C20: discharge to {EMPTY_VOLT} V, 1 h of rest, charge to {FULL_VOLT} V, 1 h of rest; every 60 s.
 
-**Tester.** Gaussian noise, then resolution: voltage 0.5 mV and 0.5 mV, current 2 mA and 1 mA (no noise with
-the relay open), temperature 0.03 and 0.1 degC. The Ah counter integrates the true current, 0.1 mAh resolution.
+**Tester.** Gaussian noise, then resolution: voltage 0.5 mV and 0.5 mV, current 2 mA and 2 mA (no noise with
+the relay open), temperature 0.03 and 0.1 degC. The Ah counter integrates the true current, 0.5 mAh resolution.
 
 | file | model | s to make | samples | voltage [V] | current [A] | temperature [degC] | ends at SOC |
 |---|---|---|---|---|---|---|---|

@@ -432,3 +432,39 @@ def test_resample_mean_needs_two_periods() -> None:
     short = Record("x", np.array([0.0, 0.5]), np.full(2, 3.7), np.zeros(2), np.full(2, 25.0))
     with pytest.raises(CelltwinError, match="too short to resample"):
         public.resample_mean(short)
+
+
+# Against measured data --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["25degC/LA92", "n10degC/Mixed1"])
+def test_lg_cycles_are_resampled_as_in_the_measured_data(shared_data: Path, place: str) -> None:
+    made = public._cycle(importers.load(shared_data / "lg_18650hg2" / "native" / f"{place}.parquet"))
+    known = importers.load(shared_data / "lg_18650hg2" / "drive_1hz" / f"{place}.parquet")
+    np.testing.assert_allclose(made.time, known.time)
+    np.testing.assert_allclose(made.voltage, known.voltage, atol=1e-6)
+    np.testing.assert_allclose(made.current, known.current, atol=1e-6)
+
+
+@pytest.mark.parametrize("ambient", ["25degC", "n10degC"])
+def test_panasonic_files_convert_as_in_the_measured_data(shared_data: Path, ambient: str) -> None:
+    (file,) = (shared_data / "raw" / "panasonic_18650pf_mat" / ambient).glob("*US06*.mat")
+    assert public._place_panasonic(str(file)) == f"drive_1hz/{ambient}/US06"
+    made = public._cycle_without_soak(importers.load(file))
+    known = importers.load(shared_data / "panasonic_18650pf" / "drive_1hz" / ambient / "US06.parquet")
+    assert abs(len(made) - len(known)) <= 1  # the bins may begin at another fraction of a second after the soak
+    assert made.time[-1] - made.time[0] == known.time[-1] - known.time[0]
+    assert made.charge_ah[-1] == pytest.approx(known.charge_ah[-1], abs=1e-3)
+    if len(made) == len(known):
+        np.testing.assert_allclose(made.voltage, known.voltage, atol=1e-6)
+
+
+def test_leaf_pulse_tests_begin_full_and_end_empty(shared_data: Path) -> None:
+    description = tomllib.loads(public._LEAF.toml)["cell"]
+    files = sorted((shared_data / "nissan_leaf_ornl" / "cell").glob("*hppc*.csv"))
+    places = [public._place_leaf(str(file)) for file in files]
+    assert places == ["native/10degC/HPPC", "native/25degC/HPPC", "native/40degC/HPPC"]
+    for file in files:
+        record = public._from_full(importers.load(file))
+        assert record.voltage[0] > 4.19
+        assert record.charge_ah[-1] == pytest.approx(-description["reference_capacity_ah"], rel=0.015)
