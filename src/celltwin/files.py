@@ -44,7 +44,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically; NaN becomes null."""
-    write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
@@ -52,18 +52,16 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CelltwinError(
-            f"cannot read {path}", got=error, expected="a JSON file written by celltwin"
-        ) from error
+        raise CelltwinError(f"cannot read {path}", got=error, expected="a JSON file written by celltwin") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, (np.ndarray, jax.Array)):
-        return _plain(np.asarray(value).tolist())
+        return plain(np.asarray(value).tolist())
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
@@ -80,7 +78,7 @@ def save_tree(path: str | Path, tree: Any, about: dict[str, Any]) -> None:
     """Write the arrays of a pytree and a JSON-able description into one safetensors file, atomically."""
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named_leaves(tree).items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors_bytes(arrays, {"about": json.dumps(_plain(about))}))
+        temporary.write_bytes(safetensors_bytes(arrays, {"about": json.dumps(plain(about))}))
 
 
 def load_about(path: str | Path) -> dict[str, Any]:
@@ -105,9 +103,7 @@ def load_tree(path: str | Path, like: Tree) -> Tree:
     wanted = _named_leaves(like)
     with safe_open(str(path), "numpy") as file:
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    different = sorted(set(wanted) ^ set(held)) or [
-        n for n, leaf in wanted.items() if np.shape(leaf) != held[n].shape
-    ]
+    different = sorted(set(wanted) ^ set(held)) or [n for n, leaf in wanted.items() if np.shape(leaf) != held[n].shape]
     if different:
         raise CelltwinError(
             f"{path} holds other arrays than its description says",

@@ -23,7 +23,7 @@ from celltwin import __version__, files
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, Output, Start, simulate_records
+from celltwin.interface import Input, Output, Start, run, simulate_records
 
 FORMAT = 1  # of the file; raised when an older celltwin could no longer read it
 
@@ -74,7 +74,7 @@ class Twin:
                 fix="give --initial-soc",
             )
         soc = np.linspace(0.0, 1.0, 401)
-        voltage = rest_voltage(self.model, soc, float(record.filled_temperature[0]), self.cell)
+        voltage = probe(self.model, soc, float(record.filled_temperature[0]), self.cell)[0]
         return float(soc[np.argmin(np.abs(voltage - record.voltage[0]))])
 
     def save(self, path: str | Path) -> Path:
@@ -112,22 +112,30 @@ def load(path: str | Path) -> Twin:
     return Twin(about["name"], model, domain, Cell(**cell), about["card"])
 
 
-def rest_voltage(model: Any, soc: np.ndarray, temperature: float, cell: Cell) -> np.ndarray:
-    """Voltage (V) that a model shows in the first moment of a rest, at each SOC: what it takes for the OCV."""
-    return instant_voltage(model, soc, temperature, 0.0, cell)
+PROBE_SECONDS = 60  # of the discharge behind the total resistance
 
 
-def instant_voltage(model: Any, soc: np.ndarray, temperature: float, current: float, cell: Cell) -> np.ndarray:
-    """Voltage (V) in the first moment of a current (A) from rest, at each SOC: [len(soc)]."""
-    def first(soc):
+def probe(model: Any, soc: np.ndarray, temperature: float, cell: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a model holds for the cell, seen through its own step: arrays [len(soc)] at one temperature (degC).
+
+    Open-circuit voltage (V) in the first moment of a rest, and dV/dI (ohm) of a 1C discharge from rest after the
+    first second and after a minute.
+    """
+
+    def respond(soc: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         dtype = soc.dtype
-        middle = jnp.asarray(np.mean(cell.voltage_limits_volt), dtype)
-        t = jnp.asarray(temperature, dtype)
-        i, zero = jnp.asarray(current, dtype), jnp.zeros((), dtype)
-        state = model.init(Start(middle, zero, t, soc, jnp.asarray(cell.reference_capacity_ah, dtype)))
-        return model.step(state, Input(i, t, zero))[1].voltage
+        zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+        degrees, capacity = temperature * one, cell.reference_capacity_ah * one
+        current = -cell.nominal_capacity_ah * one
+        ocv = float(np.mean(cell.voltage_limits_volt)) * one
+        for _ in range(4):  # a rested cell wakes with its own open-circuit voltage
+            state = model.init(Start(ocv, zero, degrees, soc, capacity))
+            ocv = model.step(state, Input(zero, degrees, zero))[1].voltage
+        load = Input(*(jnp.full(PROBE_SECONDS, value) for value in (current, degrees, one)))
+        voltage = run(model, state, load)[1].voltage
+        return ocv, (voltage[0] - ocv) / current, (voltage[-1] - ocv) / current
 
-    return np.asarray(jax.vmap(first)(jnp.asarray(soc, jnp.float32)))
+    return tuple(np.asarray(a) for a in jax.vmap(respond)(jnp.asarray(soc, jnp.float32)))  # pyright: ignore[reportReturnType]
 
 
 def _describe(node: Any) -> Any:

@@ -35,10 +35,10 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from celltwin.data import importers, public
-from celltwin.data.record import Cell, Record
+from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.data.splits import Split, by_patterns
 from celltwin.errors import CelltwinError
 
@@ -81,7 +81,7 @@ class SplitTable(_Strict):
     """[split] and [splits.NAME]"""
 
     train: list[str]
-    validate: list[str] = []
+    validation: list[str] = Field(default=[], alias="validate")
     test: list[str] = []
 
 
@@ -122,7 +122,7 @@ class Dataset:
                 expected=", ".join(sorted(k for k in tables if k)) or "no --split",
                 fix=f"add [splits.{name}] to its dataset.toml",
             )
-        return by_patterns(self.records, tables[name].model_dump())
+        return by_patterns(self.records, tables[name].model_dump(by_alias=True))
 
 
 def names() -> list[str]:
@@ -215,10 +215,8 @@ def _record(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, C
         ambient_degC=ambient,
         name=file.stem,
     )
-    if not isinstance(record, Record):
-        raise CelltwinError(
-            f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files"
-        )
+    if isinstance(record, PackRecord):
+        raise CelltwinError(f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files")
     assert record.cell is not None
     soc = table.initial_soc
     if isinstance(soc, dict):

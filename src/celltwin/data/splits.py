@@ -106,9 +106,7 @@ def refuse_label(
     for name, values in inputs.items():
         origin = set(computed_from.get(name, ()))
         if not origin:
-            raise CelltwinError(
-                f"the origin of input '{name}' is not declared", fix="say what it is computed from"
-            )
+            raise CelltwinError(f"the origin of input '{name}' is not declared", fix="say what it is computed from")
         if leaked := sorted((origin | {name}) & LABELS):
             raise CelltwinError(
                 f"input '{name}' leaks the label",

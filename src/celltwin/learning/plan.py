@@ -11,6 +11,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     adam_rounds: int = 0
+    passes: int = 150  # over the training data at the most, which shortens Adam on small datasets
     updates: int = 200  # Adam updates in a round
     lanes: int = 40  # records side by side in an update
     chunk: int = 200  # samples that the gradient reaches back
@@ -22,3 +23,9 @@ class Plan(BaseModel):
     iterations: int = 40  # of L-BFGS in a round
     patience: int = 8  # rounds without a better validation before training stops
     seed: int = 0
+
+    def for_samples(self, samples: int) -> Plan:
+        """The plan for a number of training samples: no more than `passes` over them, but at least three rounds."""
+        per_round = self.updates * self.lanes * self.chunk
+        rounds = -(-self.passes * samples // per_round)
+        return self.model_copy(update={"adam_rounds": min(self.adam_rounds, max(3, rounds))})

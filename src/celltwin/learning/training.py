@@ -11,6 +11,7 @@ result.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,8 +30,8 @@ from celltwin.data.domain import Fixed
 from celltwin.data.record import Record
 from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
-from celltwin.learning.plan import Plan
 from celltwin.interface import Batch, Input, Start, inputs_of, run, simulate, simulate_records, stack
+from celltwin.learning.plan import Plan
 
 
 class Progress(NamedTuple):
@@ -41,6 +42,10 @@ class Progress(NamedTuple):
     train_rmse: float  # mV
     validate_rmse: float  # mV; NaN without validation records
     seconds: float
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; its checkpoint holds the last whole round."""
 
 
 class Fitted(NamedTuple):
@@ -85,13 +90,17 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    tick: Callable[[float], None] = lambda share: None,
+    stop: threading.Event | None = None,
 ) -> Fitted:
     """Train `model` on the training records of `split`; keep the round that simulates its validation records best.
 
     Without validation records the last round is kept. With `checkpoint`, the state is written after each round, and
-    with `resume` a run goes on from there: it ends where it would have ended.
+    with `resume` a run goes on from there: it ends where it would have ended. `report` is told after each round, `tick`
+    hears the share done in between.
 
-    Raises CelltwinError where the loss is not a number from the start, or the checkpoint is of another run.
+    Raises Interrupted soon after `stop` is set; CelltwinError where the loss is not a number from the start, or the
+    checkpoint is of another run.
     """
     mask = trainable(model)
     params, frozen = eqx.partition(model, mask)
@@ -104,7 +113,7 @@ def fit(
     identity = {"plan": plan.model_dump(), "records": [r.content_hash for r in split.train + split.validate]}
     if checkpoint is not None and resume and checkpoint.exists():
         about = files.load_about(checkpoint)
-        if about["identity"] != files._plain(identity):
+        if about["identity"] != files.plain(identity):
             raise CelltwinError(
                 f"{checkpoint} was written with another plan or other records",
                 fix="train without --resume, or with the configuration and data of the interrupted run",
@@ -114,22 +123,29 @@ def fit(
         spent, best = history[-1].seconds, about["best"]
 
     rounds = plan.adam_rounds + plan.lbfgs_rounds
+
+    def at(number: int) -> Callable[[float], None]:
+        def during(share: float) -> None:
+            if stop is not None and stop.is_set():
+                raise Interrupted
+            tick((number + share) / rounds)
+
+        return during
+
     for number in range(len(history), rounds):
         if _stale(history, plan):
             break
         if adam and number < plan.adam_rounds:
-            params, optimiser, loss = adam.round(state.params, state.optimiser, number)
+            params, optimiser, loss = adam.round(state.params, state.optimiser, number, at(number))
             candidate = adam.average(optimiser)
         else:
             assert lbfgs is not None
             start = state.best if number == plan.adam_rounds else state.params
-            params, loss = lbfgs.round(start, number)
+            params, loss = lbfgs.round(start, number, at(number))
             candidate, optimiser = params, state.optimiser
         validated = rmse(eqx.combine(candidate, frozen), split.validate)
         if not history and not np.isfinite(loss):
-            raise CelltwinError(
-                "training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate"
-            )
+            raise CelltwinError("training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate")
         score = validated if split.validate else -float(number)
         if score < best or not history:
             best = score
@@ -223,11 +239,14 @@ class _Adam:
             out[:, :, lane] = np.array(order[first : first + plan.updates]).T
         return out[0], out[1], out[2].astype(bool)
 
-    def round(self, params: Any, lanes: _Lanes, number: int) -> tuple[Any, _Lanes, float]:
+    def round(
+        self, params: Any, lanes: _Lanes, number: int, tick: Callable[[float], None]
+    ) -> tuple[Any, _Lanes, float]:
         losses = []
         for record, chunk, fresh in zip(*self.places(number), strict=True):
             params, lanes, loss = self.update(params, lanes, self.data, self.starts, record, chunk, fresh)
             losses.append(loss)
+            tick(len(losses) / self.plan.updates)
         return params, lanes, float(np.mean([float(loss) for loss in losses]))
 
     def _update(self, params, lanes, data, starts, record, chunk, fresh):
@@ -265,7 +284,7 @@ class _Lbfgs:
         self.batch = jax.tree.map(jnp.asarray, stack(records, multiple=100))
         self.samples = float(np.sum(self.batch.mask))
 
-    def round(self, params: Any, number: int) -> tuple[Any, float]:
+    def round(self, params: Any, number: int, tick: Callable[[float], None]) -> tuple[Any, float]:
         origin, unravel = ravel_pytree(params)
         frozen = self.frozen
 
@@ -286,18 +305,19 @@ class _Lbfgs:
             return pull(jax.random.rademacher(key, batch.voltage.shape, batch.voltage.dtype))[0]
 
         keys = jax.random.split(jax.random.key(self.plan.seed + 7919 * number), self.PROBES)
-        curvature = np.mean(
-            [np.square(np.asarray(probe(origin, self.batch, k), np.float64)) for k in keys], axis=0
-        )
-        curvature = LOSS_UNIT * curvature / self.samples
+        curvature = np.mean([np.square(np.asarray(probe(origin, self.batch, k), np.float64)) for k in keys], axis=0)
+        curvature = LOSS_UNIT * curvature / self.samples + self._prior_curvature(unravel, origin)
         scale = 1.0 / np.sqrt(curvature + np.quantile(curvature, 0.3) + 1e-12)
         origin = np.asarray(origin, np.float64)
 
+        calls = 0
+
         def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal calls
+            tick(min(calls / (1.1 * self.plan.iterations), 1.0))
+            calls += 1
             x = origin + np.clip(z * scale, -5.0, 5.0)
-            value, gradient = value_and_grad(
-                jnp.asarray(x, self.batch.voltage.dtype), self.batch, self.samples
-            )
+            value, gradient = value_and_grad(jnp.asarray(x, self.batch.voltage.dtype), self.batch, self.samples)
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
                 return 1e12, np.zeros_like(z)
             return float(value), np.asarray(gradient, np.float64) * scale
@@ -306,6 +326,18 @@ class _Lbfgs:
         found = minimize(objective, np.zeros_like(origin), jac=True, method="L-BFGS-B", options=options)
         x = origin + np.clip(found.x * scale, -5.0, 5.0)
         return unravel(jnp.asarray(x, self.batch.voltage.dtype)), float(found.fun)
+
+    def _prior_curvature(self, unravel: Callable[[jax.Array], Any], origin: jax.Array) -> np.ndarray:
+        """Diagonal of half the prior's Hessian, each entry by one product with a unit vector."""
+
+        def prior(x: jax.Array) -> jax.Array:
+            return LOSS_UNIT * _penalty(eqx.combine(unravel(x), self.frozen))
+
+        def entry(unit: jax.Array) -> jax.Array:
+            return jnp.vdot(unit, jax.jvp(jax.grad(prior), (origin,), (unit,))[1]) / 2
+
+        diagonal = jax.jit(lambda: jax.lax.map(entry, jnp.eye(origin.size, dtype=origin.dtype), batch_size=64))()
+        return np.maximum(np.asarray(diagonal, np.float64), 0.0)
 
 
 def _as(flags: jax.Array, like: jax.Array) -> jax.Array:

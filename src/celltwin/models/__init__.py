@@ -88,7 +88,7 @@ register(
         "thevenin",
         "Thevenin circuit: OCV, charge transfer and RC pairs over SOC and temperature",
         lambda records, domain, key, base: Thevenin.create(records),
-        Plan(lbfgs_rounds=5, iterations=40, patience=3),
+        Plan(adam_rounds=8, updates=150, chunk=500, learning_rate=2e-2, lbfgs_rounds=2, iterations=30),
         seeded=False,
     )
 )

@@ -47,7 +47,7 @@ class Ohmic(eqx.Module):
     def create(cls, records: Sequence[Record]) -> Ohmic:
         temperatures = temperature_nodes(records)
         voltage, resistance = fit_ohmic(records, temperatures)
-        return cls(Ocv.of(voltage), jnp.asarray(np.log(resistance), np.float32), temperatures)
+        return cls(Ocv.of(voltage, temperatures), jnp.asarray(np.log(resistance), np.float32), temperatures)
 
     def voltage(self, soc: Array, temperature: Array, current: Array) -> Array:
         """Terminal voltage in V for scalars in fraction, degC and A."""
@@ -63,5 +63,4 @@ class Ohmic(eqx.Module):
         return charge, Output(self.voltage(charge.soc, u.temperature, u.current), charge.soc)
 
     def penalty(self) -> Array:
-        entropy, bend, falling = self.ocv.roughness()
-        return 1e-6 * entropy + 1e-8 * bend + 1e-6 * falling
+        return self.ocv.penalty()

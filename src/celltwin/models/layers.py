@@ -35,9 +35,7 @@ class Mlp(eqx.Module):
     def create(cls, sizes: Sequence[int], key: Array, last_gain: float = 0.05) -> Mlp:
         keys = jax.random.split(key, len(sizes) - 1)
         gains = [1.0] * (len(sizes) - 2) + [last_gain]
-        return cls(
-            tuple(Dense.create(a, b, k, g) for a, b, k, g in zip(sizes, sizes[1:], keys, gains, strict=False))
-        )
+        return cls(tuple(Dense.create(a, b, k, g) for a, b, k, g in zip(sizes, sizes[1:], keys, gains, strict=False)))
 
     def __call__(self, x: Array) -> Array:
         for layer in self.layers[:-1]:

@@ -55,16 +55,13 @@ class Lstm(eqx.Module):
         # Forget gates open onto time constants from two seconds to half an hour, so that slow memory need not be found.
         slow = jnp.log(
             jnp.expm1(
-                jnp.exp(jax.random.uniform(keys[1], (hidden,), minval=jnp.log(2.0), maxval=jnp.log(1800.0)))
-                ** -1
+                jnp.exp(jax.random.uniform(keys[1], (hidden,), minval=jnp.log(2.0), maxval=jnp.log(1800.0))) ** -1
             )
         )
         gates = Dense(gates.weight.at[:hidden].multiply(0.1), gates.bias.at[:hidden].set(-slow))
         period = float(np.median(np.concatenate([r.dt[1:] for r in records])))
         readout = Dense.create(hidden, 1, keys[2], gain=0.1)
-        return cls(
-            Ohmic.create(records), gates, readout, Mlp.create((4, 16, 2 * hidden), keys[3]), domain, period
-        )
+        return cls(Ohmic.create(records), gates, readout, Mlp.create((4, 16, 2 * hidden), keys[3]), domain, period)
 
     def init(self, start: Start) -> LstmState:
         """A state from what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
@@ -84,9 +81,7 @@ class Lstm(eqx.Module):
         charge = advance(state.charge, u.current, u.dt)
         inputs = jnp.concatenate(
             [
-                jnp.stack(
-                    [self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)]
-                ),
+                jnp.stack([self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)]),
                 hat(charge.soc, jnp.asarray(SOC_FEATURES, charge.soc.dtype)),
                 state.hidden,
             ]

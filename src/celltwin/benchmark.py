@@ -1,0 +1,383 @@
+"""The main job: train several models on a dataset, score them in closed loop, leave a run folder behind.
+
+run/
+  config.json        what was asked for, resolved
+  environment.json   versions, machine
+  log.txt            what happened, with times
+  checkpoints/       of models still in training: a killed run goes on from here
+  twins/             one file a model and seed
+  predictions/       measured and simulated voltage, one parquet a model
+  metrics.json       every figure
+  report.html        the page to read
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from celltwin import __version__, files, models, twin
+from celltwin.data.datasets import Dataset
+from celltwin.data.domain import Domain
+from celltwin.data.splits import Split, refuse_seen
+from celltwin.errors import CelltwinError
+from celltwin.evaluation import protocol, report
+from celltwin.learning import training
+from celltwin.learning.plan import Plan
+from celltwin.learning.training import Progress
+from celltwin.twin import Twin
+
+log = logging.getLogger("celltwin")
+
+Listen = Callable[[str, float, Progress | None], None]  # job, share done, the round that ended
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train with one seed."""
+
+    family: models.Family
+    seed: int
+    plan: Plan | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.family.name}-{self.seed}"
+
+
+def train(
+    job: Job,
+    dataset: Dataset,
+    split: Split,
+    base: Twin | None = None,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    listen: Listen = lambda job, share, progress: None,
+    stop: threading.Event | None = None,
+) -> Twin:
+    """Train one model on a split and return its twin, with a card that says where it comes from.
+
+    Raises training.Interrupted when `stop` is set; the checkpoint then holds the last whole round.
+    """
+    domain = Domain.of(split.train)
+    refuse_seen(domain, split)
+    key = jax.random.key(job.seed)
+    model = job.family.create(split.train, domain, key, base.model if base else None)
+    history: list[Progress] = []
+    began = time.monotonic()
+    seconds = None
+    if job.plan is not None:
+        fitted = training.fit(
+            model,
+            split,
+            job.plan,
+            checkpoint=checkpoint,
+            resume=resume,
+            report=lambda progress: listen(job.name, progress.round / progress.rounds, progress),
+            tick=lambda share: listen(job.name, share, None),
+            stop=stop,
+        )
+        model, history, seconds = fitted
+    if seconds is None:
+        seconds = time.monotonic() - began
+    card = {
+        "title": job.family.title,
+        "dataset": dataset.name,
+        "licence": dataset.description.source.licence,
+        "citation": dataset.description.source.citation,
+        "split": labels(split),
+        "seed": job.seed,
+        "plan": job.plan.model_dump() if job.plan else None,
+        "parameters": training.parameters(model),
+        "training_seconds": seconds + (base.card["training_seconds"] if base else 0.0),
+        "history": [p._asdict() for p in history],
+        "identity": identity(job, split),
+    }
+    return Twin(job.family.name, model, domain, dataset.cell, card)
+
+
+def identity(job: Job, split: Split) -> str:
+    """Hash of all that decides a training's result: model, plan, seed, records, version."""
+    sides = [[r.content_hash for r in side] for side in (split.train, split.validate)]
+    facts = [job.family.name, job.seed, job.plan.model_dump() if job.plan else None, sides, __version__]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def labels(split: Split) -> dict[str, list[str]]:
+    """The records of each side by name, for cards and reports."""
+    return {side: [r.label for r in getattr(split, side)] for side in ("train", "validate", "test")}
+
+
+def quick(plan: Plan) -> Plan:
+    """A fifth of a plan: to see that everything works, not to judge a model."""
+    fewer = {k: max(1, getattr(plan, k) // 5) if getattr(plan, k) else 0 for k in ("adam_rounds", "lbfgs_rounds")}
+    return plan.model_copy(update=fewer)
+
+
+def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Split) -> list[Job]:
+    """Jobs in the order to start them: bases of others first, then the longest."""
+    chosen = [models.family(name) for name in dict.fromkeys(names)]
+    for family in list(chosen):
+        if family.base and family.base not in names:
+            chosen.append(models.family(family.base))
+    jobs = []
+    for family in chosen:
+        plan = family.plan and family.plan.for_samples(sum(len(r) for r in split.train))
+        plan = quick(plan) if plan and quickly else plan
+        for seed in seeds if family.seeded else seeds[:1]:
+            jobs.append(Job(family, seed, plan and plan.model_copy(update={"seed": seed})))
+    bases = {job.family.base for job in jobs}
+    return sorted(jobs, key=lambda job: (job.family.base is not None, job.family.name not in bases))
+
+
+def run(
+    dataset: Dataset,
+    split: Split,
+    names: Sequence[str],
+    out: Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    quickly: bool = False,
+    resume: bool = False,
+    split_name: str | None = None,
+    listen: Listen = lambda job, share, progress: None,
+) -> dict[str, Any]:
+    """Train, score and report. Returns what is in metrics.json.
+
+    Two models train at a time, one on each core. After Ctrl-C or a kill, the same call with `resume` goes on where the
+    last whole round of each model ended, to the same figures.
+
+    Raises CelltwinError where `out` holds another run, or this one and `resume` is not set.
+    """
+    began = time.monotonic()
+    if not split.test:
+        raise CelltwinError("the split has no test records", fix="name some in [split] test of dataset.toml")
+    jobs = jobs_of(names, seeds, quickly, split)
+    config = {
+        "dataset": dataset.name,
+        "split": split_name,
+        "models": {job.family.name: job.plan.model_dump(exclude={"seed"}) if job.plan else None for job in jobs},
+        "seeds": list(seeds),
+        "quick": quickly,
+        "records": {r.label: r.content_hash for side in (split.train, split.validate, split.test) for r in side},
+    }
+    _begin(out, config, resume)
+    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        log.info("celltwin %s on %s: %s", __version__, dataset.name, ", ".join(job.name for job in jobs))
+        twins = _train_all(jobs, dataset, split, out, resume, listen)
+        asked = [models.family(name) for name in dict.fromkeys(names)]
+        entries = [_score(f, [twins[job.name] for job in jobs if job.family is f], split, out) for f in asked]
+        metrics = {
+            "task": "voltage",
+            "celltwin": __version__,
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "seconds": time.monotonic() - began,
+            "dataset": {
+                "name": dataset.name,
+                "cell": asdict(dataset.cell),
+                "licence": dataset.description.source.licence,
+                "citation": dataset.description.source.citation,
+                "split": labels(split),
+            },
+            "models": entries,
+        }
+        files.write_json(out / "metrics.json", metrics)
+        report.write(out)
+        log.info("done in %.0f s", metrics["seconds"])
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+    return files.read_json(out / "metrics.json")
+
+
+def _begin(out: Path, config: dict[str, Any], resume: bool) -> None:
+    """Make the run folder, or check that the one to resume is of the same run."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = out / "config.json"
+    if written.exists():
+        if not resume:
+            raise CelltwinError(
+                f"{out} already holds a run", fix="add --resume to go on with it, or choose another --out"
+            )
+        if files.read_json(written) != files.plain(config):
+            raise CelltwinError(
+                f"{out} holds a run with other settings or other data", fix="choose another --out, or the same settings"
+            )
+    elif any(out.iterdir()):
+        raise CelltwinError(f"{out} is not empty and holds no run of celltwin", fix="choose another --out")
+    files.write_json(written, config)
+    files.write_json(out / "environment.json", environment())
+
+
+def environment() -> dict[str, Any]:
+    """What a run depends on beside its configuration."""
+    packages = ("celltwin", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "pyarrow")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in packages},
+    }
+
+
+def _train_all(
+    jobs: Sequence[Job], dataset: Dataset, split: Split, out: Path, resume: bool, listen: Listen
+) -> dict[str, Twin]:
+    """Train all jobs, two at a time; a job with a base waits for it. The twins by name of job."""
+    stop = threading.Event()
+    done: dict[str, Future[Twin]] = {}
+    # One seed of a base that does not depend on the seed serves every seed of the models built on it.
+    first = {job.family.name: job for job in reversed(jobs)}
+
+    def work(job: Job) -> Twin:
+        path = out / "twins" / f"{job.name}.twin"
+        if resume and path.exists():
+            finished = twin.load(path)
+            if finished.card["identity"] == identity(job, split):
+                listen(job.name, 1.0, None)
+                return finished
+        base = None
+        if job.family.base:
+            same_seed = f"{job.family.base}-{job.seed}"
+            base = done[same_seed if same_seed in done else first[job.family.base].name].result()
+        checkpoint = out / "checkpoints" / f"{job.name}.safetensors"
+        made = train(job, dataset, split, base, checkpoint=checkpoint, resume=resume, listen=_logged(listen), stop=stop)
+        made.save(path)
+        checkpoint.unlink(missing_ok=True)
+        log.info("%s trained in %.0f s", job.name, made.card["training_seconds"])
+        return made
+
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+        for job in jobs:
+            done[job.name] = pool.submit(work, job)
+        try:
+            wait(done.values(), return_when=FIRST_EXCEPTION)
+            return {name: future.result() for name, future in done.items() if future.done()} | {
+                name: future.result() for name, future in done.items()
+            }
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _logged(listen: Listen) -> Listen:
+    def both(job: str, share: float, progress: Progress | None) -> None:
+        if progress is not None:
+            log.info(
+                "%s round %d/%d: train %.2f mV, validate %.2f mV, %.0f s",
+                job,
+                progress.round,
+                progress.rounds,
+                progress.train_rmse,
+                progress.validate_rmse,
+                progress.seconds,
+            )
+        listen(job, share, progress)
+
+    return both
+
+
+def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path) -> dict[str, Any]:
+    """One model's entry in metrics.json, over its seeds; writes the predictions of the first."""
+    rows, by_seed = [], []
+    for one in twins:
+        mine = []
+        for side in ("validate", "test"):
+            for row in protocol.evaluate(one, getattr(split, side)) if getattr(split, side) else []:
+                mine.append(row | {"split": side, "seed": one.card["seed"]})
+        by_seed.append(protocol.overall([row for row in mine if row["split"] == "test"]))
+        if one is twins[0]:
+            _write_predictions(mine, out / "predictions" / f"{family.name}.parquet")
+        rows += [protocol.figures(row) for row in mine]
+    keys = ("rmse", "mae", "max", "p99", "mean_max")
+    overall = {k: float(np.mean([figures[k] for figures in by_seed])) for k in keys}
+    overall["rmse_std"] = float(np.std([f["rmse"] for f in by_seed], ddof=1)) if len(by_seed) > 1 else None
+    log.info("%s: test RMSE %.2f mV", family.name, overall["rmse"])
+    card = twins[0].card
+    return {
+        "name": family.name,
+        "title": family.title,
+        "trained": family.plan is not None,
+        "parameters": card["parameters"],
+        "training_seconds": float(np.mean([t.card["training_seconds"] for t in twins])) if family.plan else 0.0,
+        "microseconds_per_step": protocol.microseconds_per_step(twins[0], split.test[0]),
+        "seeds": [t.card["seed"] for t in twins],
+        "twin": f"twins/{family.name}-{card['seed']}.twin",
+        "rows": rows,
+        "overall": overall,
+        "history": {str(t.card["seed"]): _epochs(t) for t in twins},
+        "curves": curves(twins[0], split),
+    }
+
+
+def _epochs(one: Twin) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": p["round"],
+            "train_rmse": p["train_rmse"],
+            "validate_rmse": p["validate_rmse"],
+            "seconds": p["seconds"],
+        }
+        for p in one.card["history"]
+    ]
+
+
+def _write_predictions(rows: Sequence[protocol.Row], path: Path) -> None:
+    tables = []
+    for row in rows:
+        record, n = row["record"], len(row["record"])
+        columns = record.table(
+            {
+                "soc": record.soc,
+                "simulated_voltage_volt": row["simulated"].voltage,
+                "in_domain": row["in_domain"],
+            }
+        ).select([*record.table().column_names[:4], "soc", "simulated_voltage_volt", "in_domain"])
+        for name, value in (
+            ("split", row["split"]),
+            ("ambient_degC", record.ambient_degC),
+            ("cycle", record.name),
+            ("record", record.key),
+        ):
+            columns = columns.add_column(0, name, pa.array([value] * n))
+        tables.append(columns)
+    with files.replacing(path) as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
+
+
+def curves(one: Twin, split: Split) -> dict[str, Any]:
+    """What a model learned of the cell, probed through its own step: OCV and resistances over SOC and temperature.
+
+    OCV is the voltage in the first moment at rest. Resistances are dV/dI of a 1C discharge: at once (`r0_ohm`) and
+    after 60 s of it (`r_total_ohm`).
+    """
+    soc = np.linspace(0.02, 1.0, 50)
+    ambients = {r.ambient_degC for r in split.train if not np.isnan(r.ambient_degC)}
+    temperatures = sorted(ambients or {round(float(np.median(split.train[0].filled_temperature)), 1)})
+    probes = [twin.probe(one.model, soc, temperature, one.cell) for temperature in temperatures]
+    ocv, at_once, later = ([[round(float(v), 6) for v in probe[i]] for probe in probes] for i in range(3))
+    return {"soc": soc, "temperature_degC": temperatures, "ocv_volt": ocv, "r0_ohm": at_once, "r_total_ohm": later}

@@ -1,0 +1,438 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import pyarrow.parquet as pq
+import typer
+import typer.core
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from celltwin import __version__, benchmark, files, models, twin
+from celltwin.data import datasets, importers, inspection
+from celltwin.data.record import PackRecord, Record
+from celltwin.data.splits import matches
+from celltwin.errors import CelltwinError
+from celltwin.evaluation import protocol, report
+from celltwin.learning import training
+from celltwin.learning.plan import Plan
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+DEFAULT_MODELS = "hold,ohmic,thevenin,narx,hybrid,lstm"
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class _Commands(typer.core.TyperGroup):
+    """Turns errors that a user can put right into one line and exit status 2, Ctrl-C into status 130."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CelltwinError as error:
+            err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+            _leave(BAD_INPUT)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            err.print(f"[bold red]error:[/] {_escape(f'{error.filename}: {error.strerror}')}", soft_wrap=True)
+            _leave(BAD_INPUT)
+        except (KeyboardInterrupt, training.Interrupted):
+            err.print("interrupted; add --resume to go on where it stopped")
+            _leave(INTERRUPTED)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _leave(status: int) -> NoReturn:
+    raise typer.Exit(status)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Learn a lithium-ion cell's dynamics from its cycler logs, and say honestly how well.\n\n"
+    "Example: [cyan]celltwin benchmark[/]",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    logging.getLogger("jax").setLevel(logging.ERROR)
+
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATASET", help="Folder with a dataset.toml, its path, or a registered name.")
+]
+TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file that fit or benchmark wrote.")]
+SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: [splits.NAME].")]
+CurrentSign = Annotated[
+    str | None,
+    typer.Option(help="What the files log as positive current: charge or discharge. Default: as found and checked."),
+]
+
+
+@app.command("benchmark", epilog="Example: celltwin benchmark --data demo --models thevenin,lstm --out runs/first")
+def benchmark_(
+    data: Annotated[
+        str, typer.Option(metavar="DATASET", help="Folder with a dataset.toml, or a registered name.")
+    ] = "demo",
+    names: Annotated[
+        str, typer.Option("--models", help="Names, separated by commas; see celltwin models.")
+    ] = DEFAULT_MODELS,
+    task: Annotated[str, typer.Option(help="What the models are to say: voltage.")] = "voltage",
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<dataset>-<time>.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the training: to try out, not to judge.")] = False,
+    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds; the spread over them is reported.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    split: SplitName = None,
+) -> None:
+    """Train several models on a dataset, score them in closed loop, write a report."""
+    if task != "voltage":
+        raise CelltwinError(f"there is no task '{task}'", expected="voltage", fix="leave --task out")
+    if resume and out_dir is None:
+        raise CelltwinError("--resume needs to know which run", fix="add --out DIR")
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        models.family(name)
+    with out.status(f"reading {data}"):
+        dataset = datasets.load(data)
+        parts = dataset.split(split)
+    folder = out_dir or Path("runs") / f"{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out.print(
+        f"{dataset.cell.name}: {len(parts.train)} training, {len(parts.validate)} validation "
+        f"and {len(parts.test)} test records"
+    )
+    with _bars() as listen:
+        metrics = benchmark.run(
+            dataset,
+            parts,
+            chosen,
+            folder,
+            seeds=range(seed, seed + seeds),
+            quickly=quick,
+            resume=resume,
+            split_name=split,
+            listen=listen,
+        )
+    out.print(report.leaderboard(metrics))
+    out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command(epilog="Example: celltwin fit thevenin demo --out cell.twin")
+def fit(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that celltwin models lists.")],
+    data: Data,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file whose [training] table overrides the model's plan.")
+    ] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="TWIN", help="Default <dataset>-<model>.twin.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted training of the same --out.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random start.")] = 0,
+    split: SplitName = None,
+) -> None:
+    """Train one model on a dataset's training records and save its twin."""
+    family = models.family(model)
+    with out.status(f"reading {data}"):
+        dataset = datasets.load(data)
+        parts = dataset.split(split)
+    path = out_file or Path(f"{dataset.name}-{model}.twin")
+    overrides = _training_table(config)
+    chain = [family] if family.base is None else [models.family(family.base), family]
+    made: twin.Twin | None = None
+    stop = threading.Event()
+    with _bars() as listen:
+        for one in chain:
+            plan = one.plan and one.plan.for_samples(sum(len(r) for r in parts.train))
+            if plan:
+                plan = plan.model_copy(update={"seed": seed} | (overrides if one is family else {}))
+            job = benchmark.Job(one, seed, plan)
+            checkpoint = path.with_name(f".{path.name}.{one.name}.checkpoint")
+            made = benchmark.train(
+                job, dataset, parts, made, checkpoint=checkpoint, resume=resume, listen=listen, stop=stop
+            )
+    assert made is not None
+    if parts.validate:
+        rows = protocol.evaluate(made, parts.validate)
+        made.card["validation"] = [protocol.figures(row) for row in rows]
+    made.save(path)
+    for one in chain:
+        path.with_name(f".{path.name}.{one.name}.checkpoint").unlink(missing_ok=True)
+    if parts.validate:
+        out.print(_rows_table("validation", rows))
+    out.print(f"twin: {path}", soft_wrap=True)
+
+
+@app.command(epilog="Example: celltwin evaluate cell.twin demo --cycles 'LA92' --json figures.json")
+def evaluate(
+    twin_file: TwinFile,
+    data: Data,
+    cycles: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Cycles instead of the test split; repeat for several.")
+    ] = None,
+    start: Annotated[float, typer.Option(metavar="FRACTION", help="Begin at this fraction of each cycle.")] = 0.0,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help=f"Sensor error: {', '.join(protocol.FAULTS)}.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here; - for stdout.")
+    ] = None,
+    split: SplitName = None,
+) -> None:
+    """Score a twin in closed loop on whole cycles, per cycle and ambient temperature."""
+    one = twin.load(twin_file)
+    dataset = datasets.load(data)
+    if cycles:
+        records = [r for r in dataset.records if any(matches(r, pattern) for pattern in cycles)]
+        if not records:
+            known = ", ".join(sorted({r.name for r in dataset.records}))
+            raise CelltwinError("no cycle matches --cycles", got=", ".join(cycles), expected=f"globs of {known}")
+    else:
+        records = list(dataset.split(split).test)
+        if not records:
+            raise CelltwinError("the dataset's split has no test records", fix="name cycles with --cycles")
+    seen = {r.content_hash for r in records} & set(one.domain.seen)
+    if seen:
+        err.print(f"[yellow]note:[/] {len(seen)} of {len(records)} cycles were among this twin's training records")
+    rows = protocol.evaluate(one, [protocol.from_fraction(r, start) for r in records], _faults(fault or []))
+    result = {"task": "voltage", "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(json.dumps(files.plain(result), indent=1))
+        return
+    out.print(_rows_table(f"{one.name} on {dataset.name}", rows))
+    if json_file is not None:
+        files.write_json(json_file, result)
+
+
+@app.command(epilog="Example: celltwin simulate cell.twin log.csv --out simulated.parquet")
+def simulate(
+    twin_file: TwinFile,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A log that celltwin inspect reads.")],
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the result goes.")],
+    initial_soc: Annotated[
+        float | None, typer.Option(help="Fraction at the first sample; default: from its rested voltage.")
+    ] = None,
+    current_sign: CurrentSign = None,
+) -> None:
+    """Simulate the voltage of a log from its current and temperature."""
+    one = twin.load(twin_file)
+    record = _cell_record(file, current_sign)
+    record = replace(record, cell=one.cell)
+    if initial_soc is not None:
+        if not 0.0 <= initial_soc <= 1.0:
+            raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")
+        record = replace(record, initial_soc=initial_soc)
+    row = protocol.evaluate(one, [record])[0]
+    columns = {"simulated_voltage_volt": row["simulated"].voltage, "in_domain": row["in_domain"]}
+    with files.replacing(out_file) as temporary:
+        pq.write_table(record.table(columns), temporary, compression="zstd")
+    out.print(
+        f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, "
+        f"{100 * row['out_of_domain']:.1f} % outside the training domain"
+    )
+    out.print(f"written: {out_file}", soft_wrap=True)
+
+
+@app.command(epilog="Example: celltwin inspect log.csv --plot log.html")
+def inspect(
+    logs: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Cycler logs of any kind celltwin reads.")],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write an interactive plot (of each log) here.")
+    ] = None,
+    current_sign: CurrentSign = None,
+) -> None:
+    """Show what is in logs: ranges, rate, charge, gaps, and whether the sign of the current is right."""
+    summaries: list[inspection.Summary | inspection.OcvSummary] = []
+    records: list[Record] = []
+    failed: list[CelltwinError] = []
+    for path in logs:
+        try:
+            record = importers.load(path, current_sign=_sign(current_sign))
+            summaries.append(inspection.summarise(record))
+            records.append(record)
+        except CelltwinError as error:
+            try:
+                summaries.append(inspection.summarise_ocv(path))
+            except CelltwinError:
+                failed.append(error)
+    if summaries:
+        out.print(inspection.table(summaries))
+    if plot is not None and records:
+        figures = [
+            inspection.figure(record).to_html(full_html=False, include_plotlyjs=i == 0)
+            for i, record in enumerate(records)
+        ]
+        files.write_text(
+            plot, f"<!doctype html><meta charset='utf-8'><title>celltwin inspect</title>{''.join(figures)}"
+        )
+        out.print(f"plot: {plot}", soft_wrap=True)
+    for error in failed[:-1]:
+        err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+    if failed:
+        raise failed[-1]
+
+
+@app.command("report", epilog="Example: celltwin report runs/first --out report.html")
+def report_(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of celltwin benchmark.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="Default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write the report page of a run again."""
+    out.print(f"report: {report.write(run, out_file)}", soft_wrap=True)
+
+
+@app.command("models", epilog="Example: celltwin models")
+def models_() -> None:
+    """List the models that can be trained."""
+    table = Table(box=None)
+    table.add_column("name", style="bold")
+    table.add_column("what it is")
+    for family in models.families():
+        table.add_row(family.name, family.title)
+    out.print(table)
+
+
+@contextmanager
+def _bars() -> Iterator[benchmark.Listen]:
+    """A progress bar for each job, with its time to go, and what the last round showed."""
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
+    with Progress(*columns, console=err) as progress:
+        tasks: dict[str, Any] = {}
+        lock = threading.Lock()
+
+        def listen(job: str, share: float, round_: training.Progress | None) -> None:
+            with lock:
+                if job not in tasks:
+                    tasks[job] = progress.add_task(job, total=1.0, last="")
+            progress.update(tasks[job], completed=share)
+            if round_ is not None:
+                checked = (
+                    ""
+                    if round_.validate_rmse != round_.validate_rmse
+                    else f", validation {round_.validate_rmse:.1f} mV"
+                )
+                progress.update(tasks[job], last=f"training {round_.train_rmse:.1f} mV{checked}")
+
+        yield listen
+
+
+def _rows_table(title: str, rows: list[protocol.Row]) -> Table:
+    table = Table(title=title, box=None)
+    for name, style in (
+        ("cycle", "bold"),
+        ("ambient", ""),
+        ("RMSE mV", ""),
+        ("MAE", ""),
+        ("p99", ""),
+        ("worst", ""),
+        ("outside domain", ""),
+    ):
+        table.add_column(name, style=style, justify="left" if name == "cycle" else "right")
+    for row in rows:
+        ambient = row["ambient_degC"]
+        table.add_row(
+            f"{row['cell']} {row['cycle']}".strip(),
+            "" if ambient != ambient else f"{ambient:g} °C",
+            *(f"{row[k]:.1f}" for k in ("rmse", "mae", "p99", "max")),
+            f"{100 * row['out_of_domain']:.1f} %",
+        )
+    mean = protocol.overall(rows)
+    table.add_section()
+    table.add_row("mean (worst: of all)", "", *(f"{mean[k]:.1f}" for k in ("rmse", "mae", "p99", "max")), "")
+    return table
+
+
+def _faults(given: list[str]) -> dict[str, float]:
+    faults = {}
+    for item in given:
+        name, _, value = item.partition("=")
+        try:
+            faults[name] = float(value)
+        except ValueError as error:
+            raise CelltwinError("--fault is not NAME=VALUE", got=item, fix="e.g. --fault current_offset=0.1") from error
+    return faults
+
+
+def _sign(value: str | None) -> Any:
+    if value not in (None, "charge", "discharge"):
+        raise CelltwinError("--current-sign is wrong", got=value, expected="charge or discharge")
+    return value
+
+
+def _cell_record(path: Path, current_sign: str | None) -> Record:
+    record = importers.load(path, current_sign=_sign(current_sign))
+    if isinstance(record, PackRecord):
+        raise CelltwinError(f"{path} is the log of a pack", expected="the log of one cell")
+    return record
+
+
+def _training_table(path: Path | None) -> dict[str, Any]:
+    """The [training] table of a configuration file, checked against Plan."""
+    if path is None:
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CelltwinError(f"{path} is not valid TOML", got=error) from error
+    table = content.pop("training", {})
+    if content:
+        raise CelltwinError(f"{path} has unknown tables", got=", ".join(content), expected="[training]")
+    try:
+        return Plan.model_validate(table).model_dump(include=set(table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CelltwinError(
+            f"{path}: training.{first['loc'][0]}: {first['msg']}",
+            got=first["input"],
+            expected=", ".join(Plan.model_fields),
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(app())
