@@ -77,6 +77,8 @@ def train(
 
     Raises training.Interrupted when `stop` is set; the checkpoint then holds the last whole round.
     """
+    if not split.train:
+        raise CelltwinError("there is no record to train on", fix="name some in [split] train of dataset.toml")
     domain = Domain.of(split.train)
     refuse_seen(domain, split)
     key = jax.random.key(job.seed)

@@ -25,7 +25,6 @@ from rich.table import Table
 from celltwin import __version__, benchmark, files, models, twin
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
-from celltwin.data.splits import matches
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report
 from celltwin.learning import training
@@ -219,15 +218,9 @@ def evaluate(
     """Score a twin in closed loop on whole cycles, per cycle and ambient temperature."""
     one = twin.load(twin_file)
     dataset = datasets.load(data)
-    if cycles:
-        records = [r for r in dataset.records if any(matches(r, pattern) for pattern in cycles)]
-        if not records:
-            known = ", ".join(sorted({r.name for r in dataset.records}))
-            raise CelltwinError("no cycle matches --cycles", got=", ".join(cycles), expected=f"globs of {known}")
-    else:
-        records = list(dataset.split(split).test)
-        if not records:
-            raise CelltwinError("the dataset's split has no test records", fix="name cycles with --cycles")
+    records = dataset.select(cycles or dataset.patterns(split)["test"])
+    if not records:
+        raise CelltwinError("the dataset's split has no test records", fix="name cycles with --cycles")
     seen = {r.content_hash for r in records} & set(one.domain.seen)
     if seen:
         err.print(f"[yellow]note:[/] {len(seen)} of {len(records)} cycles were among this twin's training records")

@@ -29,17 +29,19 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from celltwin.data import importers, public
 from celltwin.data.record import Cell, PackRecord, Record
-from celltwin.data.splits import Split, by_patterns
+from celltwin.data.splits import Split, by_patterns, select
 from celltwin.errors import CelltwinError
 
 
@@ -47,8 +49,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class CellTable(_Strict):
-    """[cell]"""
+class CellTable(BaseModel):
+    """[cell]; facts that celltwin does not use may stand there too"""
 
     name: str
     reference_capacity_ah: float
@@ -71,7 +73,8 @@ class RecordsTable(_Strict):
     """[records]"""
 
     files: str | list[str]
-    initial_soc: float | dict[str, float] = 1.0
+    initial_soc: float | dict[str, float] | Literal["rest"] = 1.0
+    ocv_table: str | None = None
     ambient_degC: float | None = None
     root: str | None = None
     current_sign: Literal["charge", "discharge"] | None = None
@@ -80,13 +83,13 @@ class RecordsTable(_Strict):
 class SplitTable(_Strict):
     """[split] and [splits.NAME]"""
 
-    train: list[str]
+    train: list[str] = []
     validation: list[str] = Field(default=[], alias="validate")
     test: list[str] = []
 
 
-class SourceTable(_Strict):
-    """[source]"""
+class SourceTable(BaseModel):
+    """[source]; likewise"""
 
     licence: str = ""
     citation: str = ""
@@ -112,17 +115,25 @@ class Dataset:
     records: tuple[Record, ...]
     description: DatasetFile
 
-    def split(self, name: str | None = None) -> Split:
-        """The dataset's own split, or the further one called `name` ([splits.NAME])."""
+    def patterns(self, split: str | None = None) -> dict[str, list[str]]:
+        """Globs of each side of the dataset's own split, or of the further one called so ([splits.NAME])."""
         tables = {None: self.description.split, **self.description.splits}
-        if name not in tables:
+        if split not in tables:
             raise CelltwinError(
-                f"dataset '{self.name}' has no split '{name}'",
-                got=name,
+                f"dataset '{self.name}' has no split '{split}'",
+                got=split,
                 expected=", ".join(sorted(k for k in tables if k)) or "no --split",
-                fix=f"add [splits.{name}] to its dataset.toml",
+                fix=f"add [splits.{split}] to its dataset.toml",
             )
-        return by_patterns(self.records, tables[name].model_dump(by_alias=True))
+        return tables[split].model_dump(by_alias=True)
+
+    def split(self, name: str | None = None) -> Split:
+        """The records of each side. Raises CelltwinError where a pattern matches none, or a record is on two sides."""
+        return by_patterns(self.records, self.patterns(name))
+
+    def select(self, patterns: Sequence[str]) -> tuple[Record, ...]:
+        """The records that any of the patterns names. Raises CelltwinError where a pattern matches none."""
+        return select(self.records, patterns)
 
 
 def names() -> list[str]:
@@ -138,7 +149,7 @@ def load(where: str | Path) -> Dataset:
     path = _find(where)
     description = _describe(path)
     table = description.records
-    root = path.parent if table.root is None else path.parent / os.path.expandvars(table.root)
+    root = _root(path, table.root)
     patterns = [table.files] if isinstance(table.files, str) else table.files
     found = sorted({file for pattern in patterns for file in root.glob(pattern)})
     if not found:
@@ -150,7 +161,8 @@ def load(where: str | Path) -> Dataset:
         )
     cell = _cell(description, CellOverride())
     cells = {name: _cell(description, override) for name, override in description.cells.items()}
-    records = tuple(_record(file, description, cell, cells) for file in found)
+    rested = None if table.ocv_table is None else importers.load_ocv_table(root / table.ocv_table)
+    records = tuple(_record(file, description, cell, cells, rested) for file in found)
     name = path.parent.name if path.name == "dataset.toml" else path.stem
     return Dataset(name, cell, records, description)
 
@@ -173,6 +185,22 @@ def _find(where: str | Path) -> Path:
         expected=f"a folder with a dataset.toml, or one of {', '.join(names())}",
         fix=f"did you mean '{near[0]}'?" if near else "write a dataset.toml into the folder of your logs",
     )
+
+
+def _root(path: Path, root: str | None) -> Path:
+    """Where a dataset's paths start. A root that names an environment variable is relative to where we run."""
+    if root is None:
+        return path.parent
+    if "$" not in root:
+        return path.parent / root
+    expanded = os.path.expandvars(root)
+    if "$" in expanded:
+        raise CelltwinError(
+            f"{path}: root needs an environment variable that is not set",
+            got=root,
+            fix=f"e.g. export {root.split('/')[0].strip('${}')}=/path/to/the/data",
+        )
+    return Path(expanded).absolute()
 
 
 def _describe(path: Path) -> DatasetFile:
@@ -202,7 +230,13 @@ def _cell(description: DatasetFile, override: CellOverride) -> Cell:
     return Cell(**facts)
 
 
-def _record(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cell]) -> Record:
+def _record(
+    file: Path,
+    description: DatasetFile,
+    cell: Cell,
+    cells: dict[str, Cell],
+    rested: tuple[np.ndarray, np.ndarray] | None,
+) -> Record:
     table = description.records
     group = file.parent.parent.name if file.parent.parent.name in cells else ""
     ambient = importers.ambient_from_path(file)
@@ -218,25 +252,42 @@ def _record(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, C
     if isinstance(record, PackRecord):
         raise CelltwinError(f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files")
     assert record.cell is not None
-    soc = table.initial_soc
-    if isinstance(soc, dict):
-        if file.stem not in soc:
-            raise CelltwinError(
-                f"cycle '{file.stem}' has no initial SOC",
-                got=f"{', '.join(sorted(soc))}",
-                expected="one number for each cycle",
-                fix=f"add {file.stem} to [records.initial_soc]",
-            )
-        soc = soc[file.stem]
-    if not 0.0 <= soc <= 1.1:
-        raise CelltwinError(
-            f"initial SOC of '{file.stem}' makes no sense",
-            got=soc,
-            expected="a fraction",
-            fix="correct initial_soc",
-        )
+    soc = _initial_soc(record, table, rested)
     # A counter that starts below zero has counted since the cell was at that SOC: the logger came in later.
     # One that starts above zero still holds an earlier charge and says nothing.
-    if record.net_capacity is not None and record.net_capacity[0] < 0:
+    if table.initial_soc != "rest" and record.net_capacity is not None and record.net_capacity[0] < 0:
         soc += record.net_capacity[0] / record.cell.reference_capacity_ah
     return replace(record, initial_soc=soc, group=group)
+
+
+def _initial_soc(record: Record, table: RecordsTable, rested: tuple[np.ndarray, np.ndarray] | None) -> float:
+    """What [records] initial_soc says of a record: a fraction."""
+    soc = table.initial_soc
+    if soc == "rest":
+        if rested is None:
+            raise CelltwinError(
+                'initial_soc = "rest" needs an ocv_table', fix="add [records] ocv_table to dataset.toml"
+            )
+        assert record.cell is not None
+        if abs(record.current[0]) > record.cell.nominal_capacity_ah / 20:
+            raise CelltwinError(
+                f"cycle '{record.name}' does not start at rest",
+                got=f"{record.current[0]:.2f} A",
+                expected='a rested first sample, as initial_soc = "rest" needs',
+                fix="give its initial SOC as a number",
+            )
+        return float(np.interp(record.voltage[0], rested[1], rested[0]))
+    if isinstance(soc, dict):
+        if record.name not in soc:
+            raise CelltwinError(
+                f"cycle '{record.name}' has no initial SOC",
+                got=", ".join(sorted(soc)),
+                expected="one number for each cycle",
+                fix=f"add {record.name} to [records.initial_soc]",
+            )
+        soc = soc[record.name]
+    if not 0.0 <= soc <= 1.1:
+        raise CelltwinError(
+            f"initial SOC of '{record.name}' makes no sense", got=soc, expected="a fraction", fix="correct initial_soc"
+        )
+    return soc

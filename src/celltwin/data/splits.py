@@ -43,8 +43,6 @@ class Split:
                         expected="one side",
                         fix="make the patterns of [split] in dataset.toml disjoint",
                     )
-        if not self.train:
-            raise CelltwinError("no record is left to train on", fix="correct [split] train in dataset.toml")
 
 
 def matches(record: Record, pattern: str) -> bool:
@@ -56,24 +54,26 @@ def matches(record: Record, pattern: str) -> bool:
     return fnmatchcase("/".join(record.key.split("/")[-len(parts) :]), pattern)
 
 
-def by_patterns(records: Sequence[Record], patterns: Mapping[str, Sequence[str]]) -> Split:
-    """Split by whole record: `patterns` holds glob patterns for train, validate and test.
+def select(records: Sequence[Record], patterns: Sequence[str]) -> tuple[Record, ...]:
+    """Records that any of the glob patterns names, in their order.
 
     Raises CelltwinError where a pattern matches nothing.
     """
-    sides: dict[str, tuple[Record, ...]] = {}
-    for side in ("train", "validate", "test"):
-        wanted = patterns.get(side, ())
-        for pattern in wanted:
-            if not any(matches(record, pattern) for record in records):
-                raise CelltwinError(
-                    f"the split's {side} pattern '{pattern}' matches no record",
-                    got=", ".join(sorted({record.key for record in records})[:8]) + " ...",
-                    expected="a glob of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>",
-                    fix="correct [split] in dataset.toml",
-                )
-        sides[side] = tuple(r for r in records if any(matches(r, p) for p in wanted))
-    return Split(**sides)
+    for pattern in patterns:
+        if not any(matches(record, pattern) for record in records):
+            keys = sorted({record.key for record in records})
+            raise CelltwinError(
+                f"the pattern '{pattern}' matches no record",
+                got=", ".join(keys[:8]) + (" ..." if len(keys) > 8 else ""),
+                expected="a glob of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>",
+                fix="correct the pattern, or [split] in dataset.toml",
+            )
+    return tuple(r for r in records if any(matches(r, p) for p in patterns))
+
+
+def by_patterns(records: Sequence[Record], patterns: Mapping[str, Sequence[str]]) -> Split:
+    """Split by whole record: `patterns` holds glob patterns for train, validate and test."""
+    return Split(*(select(records, patterns.get(side, ())) for side in ("train", "validate", "test")))
 
 
 def refuse_seen(domain: Domain, split: Split) -> None:
