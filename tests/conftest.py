@@ -3,9 +3,24 @@
 import os
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import reference
+from hypothesis import settings
+
+from celltwin import models
+from celltwin.data.domain import Domain
+from celltwin.data.splits import Split
+from celltwin.learning.training import trainable
+from celltwin.twin import Twin
 
 REPOSITORY = Path(__file__).parents[1]
+
+settings.register_profile("celltwin", deadline=None, derandomize=True)
+settings.load_profile("celltwin")
 
 
 def shared_data_folder() -> Path | None:
@@ -21,3 +36,104 @@ def shared_data() -> Path:
     if folder is None:
         pytest.skip("no measured data: set CELLTWIN_DATA or put it at ../shared/data")
     return folder
+
+
+# --- a simulated cell, see reference.py --------------------------------------------------------------------------
+
+DRIVES = {
+    ("25degC", "Mixed1"): {"seed": 1},
+    ("25degC", "Mixed2"): {"seed": 2, "samples": 700},
+    ("5degC", "Mixed1"): {"seed": 3, "ambient": 5.0},
+    ("25degC", "UDDS"): {"seed": 4, "samples": 600},
+    ("25degC", "LA92"): {"seed": 5, "samples": 650},
+    ("5degC", "LA92"): {"seed": 6, "ambient": 5.0, "samples": 600},
+}
+
+DATASET = """
+[cell]
+name = "simulated"
+reference_capacity_ah = 1.0
+voltage_limits_volt = [2.5, 4.3]
+
+[records]
+files = "*/*.parquet"
+
+[split]
+train = ["Mixed*"]
+validate = ["UDDS"]
+test = ["LA92"]
+
+[splits.cold]
+train = ["25degC/*"]
+test = ["5degC/*"]
+
+[source]
+licence = "MIT"
+citation = "simulated"
+"""
+
+
+@pytest.fixture(scope="session")
+def drives():
+    """Six drive cycles of the simulated cell, by folder and name."""
+    return {key: reference.drive(key[1], **options) for key, options in DRIVES.items()}
+
+
+@pytest.fixture(scope="session")
+def split(drives):
+    """Three training records, one for validation, two for test."""
+    side = {"Mixed1": "train", "Mixed2": "train", "UDDS": "validate", "LA92": "test"}
+    return Split(**{s: tuple(r for r in drives.values() if side[r.name] == s) for s in ("train", "validate", "test")})
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(tmp_path_factory, drives):
+    """The same six drive cycles as a dataset: read it, do not change it."""
+    folder = tmp_path_factory.mktemp("simulated")
+    for (ambient, name), record in drives.items():
+        (folder / ambient).mkdir(exist_ok=True)
+        record.save(folder / ambient / f"{name}.parquet")
+    (folder / "dataset.toml").write_text(DATASET, encoding="utf-8")
+    return folder
+
+
+FAMILIES = [family.name for family in models.families()]
+
+
+def shaken(model, seed, size=0.05):
+    """The model with random changes to every parameter, so that no table is flat and no network silent."""
+    free, rest = eqx.partition(model, trainable(model))
+    draw = np.random.default_rng(seed)
+    free = jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf) + size * draw.normal(size=leaf.shape), leaf.dtype), free
+    )
+    return eqx.combine(free, rest)
+
+
+@pytest.fixture(scope="session")
+def twins(split):
+    """One untrained twin of every registered family by name; their parameters are shaken, so they are not alike."""
+    made: dict[str, Twin] = {}
+    domain = Domain.of(split.train)
+    for number, name in enumerate(FAMILIES):
+        family = models.family(name)
+        base = made[family.base].model if family.base else None
+        model = shaken(family.create(split.train, domain, jax.random.key(number), base), number)
+        made[name] = Twin(name, model, domain, reference.CELL, {"title": family.title, "seed": number})
+    return made
+
+
+@pytest.fixture(params=FAMILIES)
+def twin(request, twins):
+    """Each registered model in turn."""
+    return twins[request.param]
+
+
+@pytest.fixture
+def in_double():
+    """Double precision, for the length of a test: gives a function that casts a model."""
+    with jax.enable_x64(True):
+        yield lambda tree: jax.tree.map(
+            lambda leaf: jnp.asarray(np.asarray(leaf), np.float64) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf,
+            tree,
+        )

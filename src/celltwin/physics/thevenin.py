@@ -9,6 +9,11 @@ parameters) and piecewise Arrhenius in temperature. The asinh is the inverse of 
 room temperature, the largest single gain in the cold. The discretisation of the pairs is exact for a current held over
 the step, of any length.
 
+Resistances and time constants are read at the temperature of the cell's core, T + theta: what is measured is the
+surface, and in the cold a core a few kelvin warmer has a tenth less resistance.
+
+    theta <- a theta + (1 - a) R_th I (V - U),   a = exp(-dt / tau_th)
+
 The shift is what the start tells: a cell that wakes at rest a few mV above the curve was charged a little further, or
 holds a little less, than its counter says. It moves the curve, not the counter, by at most 3 % of SOC.
 """
@@ -31,6 +36,8 @@ from celltwin.physics.tables import hat, inverse_temperature, temperature_nodes
 
 SOC_NODES = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TIME_CONSTANTS = (4.0, 40.0, 400.0)  # s, where training starts
+THERMAL = (0.5, 150.0)  # K/W and s, where the core's thermal resistance and time constant start
+WARMEST_CORE = 30.0  # K above the surface
 RESTED_RATE = 20.0  # 1/h: a start under C/20 is half trusted to be at rest
 LARGEST_SHIFT = 0.03
 WAKE_UNIT = 0.1  # V
@@ -40,6 +47,7 @@ THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: abou
 class TheveninState(NamedTuple):
     charge: Charge
     pairs: Array  # [N] V, overpotential of each RC pair
+    core: Array  # K, by which the core is warmer than the surface
     shift: Array  # fraction, by which the OCV curve is read beside the counter
 
 
@@ -50,6 +58,7 @@ class Thevenin(eqx.Module):
     log_resistance: Array  # [2 + N, soc nodes, temperatures] of ohm: R0, Rct, R1 ... RN
     log_tau: Array  # [N, temperatures] of s
     log_scale: Array  # [temperatures] of V
+    log_thermal: Array  # [2] logarithm of R_th (K/W) and of tau_th (s)
     wake: Array  # [2, temperatures] gain (1/V) and offset (0.1 V) with which the start's voltage shifts the curve
     temperatures: tuple[float, ...] = eqx.field(static=True)  # degC
     soc_nodes: tuple[float, ...] = eqx.field(static=True)
@@ -69,6 +78,7 @@ class Thevenin(eqx.Module):
             log_resistance=jnp.asarray(tables, single),
             log_tau=jnp.asarray(np.log(time_constants)[:, None] + np.zeros((1, len(temperatures))), single),
             log_scale=jnp.full(len(temperatures), np.log(THERMAL_SCALE), single),
+            log_thermal=jnp.log(jnp.asarray(THERMAL, single)),
             wake=jnp.zeros((2, len(temperatures)), single).at[0].set(0.3),
             temperatures=temperatures,
             soc_nodes=SOC_NODES,
@@ -102,18 +112,22 @@ class Thevenin(eqx.Module):
         rested = 1.0 / (1.0 + (RESTED_RATE * start.current / start.capacity) ** 2)
         shift = jnp.clip(rested * gain * (excess - WAKE_UNIT * offset), -LARGEST_SHIFT, LARGEST_SHIFT)
         pairs = jnp.zeros(self.pairs, start.soc.dtype)
-        return TheveninState(full_of(start.soc, start.capacity), pairs, shift)
+        return TheveninState(full_of(start.soc, start.capacity), pairs, 0 * start.soc, shift)
 
     def step(self, state: TheveninState, u: Input) -> tuple[TheveninState, Output]:
         charge = advance(state.charge, u.current, u.dt)
-        resistance, tau, scale = self.parameters_at(charge.soc, u.temperature)
+        resistance, tau, scale = self.parameters_at(charge.soc, u.temperature + state.core)
         keep = jnp.exp(-u.dt / tau)
         charge_transfer = scale * jnp.arcsinh(resistance[1:3] * u.current / scale)
         drive = jnp.concatenate([charge_transfer[1:], resistance[3:] * u.current])
         pairs = keep * state.pairs + (1.0 - keep) * drive
         ocv = self.ocv(charge.soc + state.shift, u.temperature)
-        voltage = ocv + resistance[0] * u.current + charge_transfer[0] + jnp.sum(pairs)
-        return TheveninState(charge, pairs, state.shift), Output(voltage, charge.soc)
+        overpotential = resistance[0] * u.current + charge_transfer[0] + jnp.sum(pairs)
+        thermal_resistance, thermal_tau = jnp.exp(self.log_thermal)
+        cool = jnp.exp(-u.dt / thermal_tau)
+        warmed = cool * state.core + (1.0 - cool) * thermal_resistance * u.current * overpotential
+        core = jnp.clip(warmed, 0.0, WARMEST_CORE)
+        return TheveninState(charge, pairs, core, state.shift), Output(ocv + overpotential, charge.soc)
 
     def penalty(self) -> Array:
         """Prior of smooth tables: bends over SOC, departures from Arrhenius' law, drift of the time constants (V^2)."""
@@ -121,9 +135,10 @@ class Thevenin(eqx.Module):
         start = jnp.log(jnp.asarray(self.initial_tau, tau.dtype))[:, None]
         curved = _square(jnp.diff(table, 2, axis=1)) + 0.1 * _square(jnp.diff(table, axis=1))
         arrhenius = _square(jnp.diff(table, 2, axis=2)) + _square(jnp.diff(tau, axis=1)) + _square(jnp.diff(scale))
-        home = 0.1 * _square(tau - start) + _square(scale - np.log(THERMAL_SCALE))
+        home = 0.1 * _square(tau - start) + _square(scale - float(np.log(THERMAL_SCALE)))
+        thermal = _square(self.log_thermal - jnp.log(jnp.asarray(THERMAL, tau.dtype)))
         waking = _square(jnp.diff(self.wake, axis=1)) + _square(self.wake[1])
-        return self.ocv.penalty() + 3e-5 * (curved + arrhenius + home) + 1e-6 * waking
+        return self.ocv.penalty() + 3e-5 * (curved + arrhenius + home) + 1e-6 * thermal + 1e-6 * waking
 
 
 def _square(x: Array) -> Array:

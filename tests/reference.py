@@ -1,0 +1,265 @@
+"""Every model once more in its textbook form, and a cell to learn: plain loops over numbers in double precision.
+
+Nothing here shares code with the package. A model's parameters are read from its arrays, its steps are written out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import asinh, exp, tanh
+from typing import Any
+
+import numpy as np
+
+from celltwin.data.record import Cell, Record
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def reciprocal(celsius: Any) -> Any:
+    """-1000/T: what Arrhenius' law is linear in."""
+    return -1000.0 / (np.asarray(celsius, float) + 273.15)
+
+
+def along_temperature(table: Any, temperature: float, nodes: Any) -> float:
+    return float(np.interp(reciprocal(temperature), reciprocal(nodes), np.asarray(table, float)))
+
+
+def surface(table: Any, soc: float, temperature: float, soc_nodes: Any, temperatures: Any) -> float:
+    """Bilinear interpolation of table [soc nodes, temperatures], linear in soc and in -1000/T."""
+    columns = [np.interp(soc, soc_nodes, column) for column in np.asarray(table, float).T]
+    return along_temperature(columns, temperature, temperatures)
+
+
+def ocv(curve: Any, soc: float, temperature: float) -> float:
+    drift_nodes = np.linspace(0.0, 1.0, 11)
+    level = float(np.interp(soc, curve.nodes, np.asarray(curve.table, float)))
+    return 0.05 * (level + surface(curve.drift, soc, temperature, drift_nodes, curve.temperatures))
+
+
+# --- what all models share -----------------------------------------------------------------------------------------
+
+
+def count(record: Record) -> list[float]:
+    """Coulomb counting: state of charge after each sample."""
+    assert record.cell is not None
+    soc, out = record.initial_soc, []
+    for current, dt in zip(record.current, record.dt, strict=True):
+        soc += current * dt / (3600.0 * record.cell.reference_capacity_ah)
+        out.append(soc)
+    return out
+
+
+def samples(record: Record) -> Iterator[tuple[float, float, float, float]]:
+    """Current, temperature, dt and counted state of charge of each sample."""
+    return zip(record.current, record.filled_temperature, record.dt, count(record), strict=True)
+
+
+def scaled(domain: Any, channel: int, value: float) -> float:
+    """In standard deviations from the mean: channel 0 is current, 1 temperature, 2 state of charge."""
+    return (value - float(domain.mean[channel])) / float(domain.std[channel])
+
+
+def outside(domain: Any, channel: int, value: float) -> float:
+    low, high = float(domain.low[channel]), float(domain.high[channel])
+    span = max(high - low, 1e-3 + 1e-3 * abs(high))
+    return max(max(low - value, value - high) / span - 0.05, 0.0)
+
+
+def leak(memory: Any, value: float, dt: float, time_constants: Any) -> np.ndarray:
+    return np.array(
+        [exp(-dt / t) * m + (1 - exp(-dt / t)) * value for m, t in zip(memory, time_constants, strict=True)]
+    )
+
+
+def mlp(network: Any, x: Any) -> np.ndarray:
+    for layer in network.layers[:-1]:
+        x = np.tanh(np.asarray(layer.weight, float) @ x + np.asarray(layer.bias, float))
+    last = network.layers[-1]
+    return np.asarray(last.weight, float) @ x + np.asarray(last.bias, float)
+
+
+def hats(x: float, nodes: Any) -> list[float]:
+    return [float(np.interp(x, nodes, row)) for row in np.eye(len(nodes))]
+
+
+def sigmoid(x: Any) -> Any:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+MEMORIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+FEATURES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def hold(model: Any, record: Record) -> np.ndarray:
+    return np.full(len(record), record.voltage[0])
+
+
+def ohmic_voltage(model: Any, soc: float, temperature: float, current: float) -> float:
+    resistance = exp(along_temperature(model.log_resistance, temperature, model.temperatures))
+    return ocv(model.ocv, soc, temperature) + resistance * current
+
+
+def ohmic(model: Any, record: Record) -> np.ndarray:
+    return np.array([ohmic_voltage(model, soc, t, i) for i, t, _, soc in samples(record)])
+
+
+def thevenin_steps(model: Any, record: Record) -> Iterator[tuple[float, np.ndarray]]:
+    """Terminal voltage and the overpotential of each RC pair, sample by sample."""
+    assert record.cell is not None
+
+    def resistances(soc: float, temperature: float) -> list[float]:
+        return [exp(surface(t, soc, temperature, model.soc_nodes, model.temperatures)) for t in model.log_resistance]
+
+    i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
+    gain, offset = (along_temperature(row, t0, model.temperatures) for row in model.wake)
+    excess = record.voltage[0] - ocv(model.ocv, soc0, t0) - resistances(soc0, t0)[0] * i0
+    rested = 1.0 / (1.0 + (20.0 * i0 / record.cell.reference_capacity_ah) ** 2)
+    shift = min(max(rested * gain * (excess - 0.1 * offset), -0.03), 0.03)
+    v = np.zeros(len(model.log_tau))
+    for current, temperature, dt, soc in samples(record):
+        r0, rct, *rs = resistances(soc, temperature)
+        s = exp(along_temperature(model.log_scale, temperature, model.temperatures))
+        for k, r in enumerate(rs):
+            tau = exp(along_temperature(model.log_tau[k], temperature, model.temperatures))
+            drive = s * asinh(r * current / s) if k == 0 else r * current
+            v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drive
+        charge_transfer = s * asinh(rct * current / s)
+        yield ocv(model.ocv, soc + shift, temperature) + r0 * current + charge_transfer + v.sum(), v.copy()
+
+
+def thevenin(model: Any, record: Record) -> np.ndarray:
+    return np.array([voltage for voltage, _ in thevenin_steps(model, record)])
+
+
+def narx(model: Any, record: Record) -> np.ndarray:
+    i0, t0 = record.current[0], record.filled_temperature[0]
+    excess = (record.voltage[0] - ohmic_voltage(model.static, record.initial_soc, t0, i0)) / 0.1
+    voltages, currents = np.full(7, min(max(excess, -3.0), 3.0)), np.zeros(7)
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        i, t = scaled(model.domain, 0, current), scaled(model.domain, 1, temperature)
+        currents = leak(currents, i, dt, MEMORIES)
+        e = mlp(model.network, np.array([*voltages, *currents, *hats(soc, FEATURES), i, t]))[0]
+        voltages = leak(voltages, e, dt, MEMORIES)
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * e)
+    return np.array(out)
+
+
+def hybrid(model: Any, record: Record) -> np.ndarray:
+    circuit, domain = model.base.circuit, model.domain
+    corrections, currents = np.zeros(7), np.zeros(7)
+    out = []
+    steps = zip(samples(record), thevenin_steps(circuit, record), strict=True)
+    for (current, temperature, dt, soc), (voltage, pairs) in steps:
+        i, t = scaled(domain, 0, current), scaled(domain, 1, temperature)
+        currents = leak(currents, i, dt, MEMORIES)
+        over = voltage - ocv(circuit.ocv, soc, temperature)
+        x = np.array([*corrections, *currents, *hats(soc, FEATURES), i, t, over / 0.1, *(pairs / 0.1)])
+        away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
+        e = min(max(1 - 10 * away, 0.0), 1.0) * 10.0 * tanh(mlp(model.network, x)[0] / 10.0)
+        corrections = leak(corrections, e, dt, MEMORIES)
+        out.append(voltage + 0.03 * e)
+    return np.array(out)
+
+
+def lstm(model: Any, record: Record) -> np.ndarray:
+    domain = model.domain
+    weight, bias = np.asarray(model.gates.weight, float), np.asarray(model.gates.bias, float)
+    i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
+    excess = (record.voltage[0] - ohmic_voltage(model.static, soc0, t0, i0)) / 0.1
+    shown = [min(max(excess, -3.0), 3.0), scaled(domain, 0, i0), scaled(domain, 1, t0), scaled(domain, 2, soc0)]
+    h, c = np.split(mlp(model.wake, np.array(shown)), 2)
+    h = np.tanh(h)
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        x = np.array([scaled(domain, 0, current), scaled(domain, 1, temperature), *hats(soc, FEATURES), *h])
+        f, i, o, g = np.split(weight @ x + bias, 4)
+        f, i, o, g = sigmoid(f) * exp(-1e-6), sigmoid(i), sigmoid(o), np.tanh(g)
+        held = f ** (dt / model.period)
+        c = held * c + (1 - held) / (1 - f) * i * g
+        h = o * np.tanh(c)
+        y = np.asarray(model.readout.weight, float) @ h + np.asarray(model.readout.bias, float)
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * y[0])
+    return np.array(out)
+
+
+MODELS: Mapping[str, Any] = {
+    "hold": hold,
+    "ohmic": ohmic,
+    "thevenin": thevenin,
+    "narx": narx,
+    "hybrid": hybrid,
+    "lstm": lstm,
+}
+
+# --- a cell to learn -------------------------------------------------------------------------------------------------
+
+CELL = Cell("simulated", 1.0, (2.5, 4.3), 1.0, "none")
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A cell of known parameters: a straight OCV that bends at its low end, R0 and two linear RC pairs."""
+
+    r0: float = 0.05  # ohm at 25 degC, like the others
+    r: tuple[float, float] = (0.02, 0.03)
+    tau: tuple[float, float] = (5.0, 60.0)  # s
+    activation: float = 2.5  # in units of 1000 K
+
+    def ocv(self, soc: float) -> float:
+        return 3.3 + 0.8 * soc - 0.3 * exp(-soc / 0.05)
+
+    def factor(self, temperature: float) -> float:
+        """By how much more it resists than at 25 degC."""
+        return exp(self.activation * (reciprocal(25.0) - reciprocal(temperature)))
+
+    def voltage(self, current: Any, temperature: Any, dt: Any, soc: float, capacity: float) -> np.ndarray:
+        v, out = [0.0, 0.0], []
+        for i, t, step in zip(current, temperature, dt, strict=True):
+            soc += i * step / (3600.0 * capacity)
+            k = self.factor(t)
+            for n in range(2):
+                keep = exp(-step / self.tau[n])
+                v[n] = keep * v[n] + (1 - keep) * self.r[n] * k * i
+            out.append(self.ocv(soc) + self.r0 * k * i + sum(v))
+        return np.array(out)
+
+
+def drive(
+    name: str,
+    *,
+    seed: int,
+    ambient: float = 25.0,
+    samples: int = 800,
+    period: float = 2.0,
+    noise: float = 1e-3,
+    cell: Cell = CELL,
+    soc: float = 1.0,
+    circuit: Circuit | None = None,
+    group: str = "",
+) -> Record:
+    """A drive cycle of that cell: a rest, then random loads of 2 to 20 s that average 1.2C, charge among them."""
+    draw = np.random.default_rng(seed)
+    levels = np.clip(draw.normal(-1.2, 1.2, samples), -4.0, 1.0)
+    current = np.repeat(levels, draw.integers(1, 10, samples))[:samples] * cell.reference_capacity_ah
+    current[:5] = 0.0
+    current[samples // 2 : samples // 2 + 40] = 0.0
+    time = period * np.arange(samples)
+    temperature = ambient + 2.0 * (1 - np.exp(-time / 600.0))
+    dt = np.diff(time, prepend=0.0)
+    voltage = (circuit or Circuit()).voltage(current, temperature, dt, soc, cell.reference_capacity_ah)
+    charge = np.cumsum(current * dt) / 3600.0
+    return Record(
+        name,
+        time,
+        voltage + noise * draw.normal(size=samples),
+        current,
+        temperature,
+        charge,
+        ambient,
+        cell,
+        soc,
+        group,
+    )
