@@ -422,7 +422,7 @@ def _convert(archive: Path, source: _Source, raw: Path, made: Path) -> None:
     if not (made / source.kind).is_dir():
         raise CelltwinError(
             f"the archive of '{source.name}' holds none of its records",
-            got=left_out[0] if left_out else "no file known by its name",
+            got=left_out[0] if left_out else f"{len(places)} files known by name, none of them one of these",
             expected=f"the files of {source.page}",
             fix=again,
         )
