@@ -34,8 +34,9 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 DEFAULT_MODELS = "hold,ohmic,thevenin,narx,hybrid,lstm"
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A pipe or a log file has no width of its own; tables need about this.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 
 
 class _Commands(typer.core.TyperGroup):
@@ -96,7 +97,7 @@ Data = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder with a dataset.toml, its path, or a registered name.")
 ]
 TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file that fit or benchmark wrote.")]
-SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: [splits.NAME].")]
+SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: \\[splits.NAME].")]
 CurrentSign = Annotated[
     str | None,
     typer.Option(help="What the files log as positive current: charge or discharge. Default: as found and checked."),
@@ -156,7 +157,7 @@ def fit(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that celltwin models lists.")],
     data: Data,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file whose [training] table overrides the model's plan.")
+        Path | None, typer.Option(help="TOML file whose \\[training] table overrides the model's plan.")
     ] = None,
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="TWIN", help="Default <dataset>-<model>.twin.")
