@@ -135,7 +135,7 @@ def quick(plan: Plan) -> Plan:
 
 
 def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Split) -> list[Job]:
-    """Jobs in the order to start them: bases of others first, then the longest."""
+    """Jobs in the order to start them: bases of others first, models built on one last."""
     chosen = [models.family(name) for name in dict.fromkeys(names)]
     for family in list(chosen):
         if family.base and family.base not in names:
@@ -277,9 +277,10 @@ def _train_all(
             done[job.name] = pool.submit(work, job)
         try:
             wait(done.values(), return_when=FIRST_EXCEPTION)
-            return {name: future.result() for name, future in done.items() if future.done()} | {
-                name: future.result() for name, future in done.items()
-            }
+            for future in done.values():
+                if future.done():
+                    future.result()  # the failed one first, before waiting for what it took down
+            return {name: future.result() for name, future in done.items()}
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -316,7 +317,7 @@ def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path
             _write_predictions(mine, out / "predictions" / f"{family.name}.parquet")
         rows += [protocol.figures(row) for row in mine]
     keys = ("rmse", "mae", "max", "p99", "mean_max")
-    overall = {k: float(np.mean([figures[k] for figures in by_seed])) for k in keys}
+    overall: dict[str, float | None] = {k: float(np.mean([figures[k] for figures in by_seed])) for k in keys}
     overall["rmse_std"] = float(np.std([f["rmse"] for f in by_seed], ddof=1)) if len(by_seed) > 1 else None
     log.info("%s: test RMSE %.2f mV", family.name, overall["rmse"])
     card = twins[0].card

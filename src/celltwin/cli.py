@@ -42,7 +42,7 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 class _Commands(typer.core.TyperGroup):
     """Turns errors that a user can put right into one line and exit status 2, Ctrl-C into status 130."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except CelltwinError as error:
@@ -189,13 +189,12 @@ def fit(
                 job, dataset, parts, made, checkpoint=checkpoint, resume=resume, listen=listen, stop=stop
             )
     assert made is not None
-    if parts.validate:
-        rows = protocol.evaluate(made, parts.validate)
-        made.card["validation"] = [protocol.figures(row) for row in rows]
+    rows = protocol.evaluate(made, parts.validate) if parts.validate else []
+    made.card["validation"] = [protocol.figures(row) for row in rows]
     made.save(path)
     for one in chain:
         path.with_name(f".{path.name}.{one.name}.checkpoint").unlink(missing_ok=True)
-    if parts.validate:
+    if rows:
         out.print(_rows_table("validation", rows))
     out.print(f"twin: {path}", soft_wrap=True)
 

@@ -76,7 +76,7 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
 
 def save_tree(path: str | Path, tree: Any, about: dict[str, Any]) -> None:
     """Write the arrays of a pytree and a JSON-able description into one safetensors file, atomically."""
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _named_leaves(tree).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named_leaves(tree).items()}
     with replacing(path) as temporary:
         temporary.write_bytes(safetensors_bytes(arrays, {"about": json.dumps(plain(about))}))
 

@@ -14,8 +14,10 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
+from celltwin.errors import CelltwinError
 
 State = TypeVar("State")
+Tuple = TypeVar("Tuple")
 
 
 class Start(NamedTuple):
@@ -82,17 +84,29 @@ def simulate(model: Model, start: Start, inputs: Input) -> Output:
 
 
 def start_of(record: Record, dtype: Any = np.float32) -> Start:
-    """The start of a record: its first sample, its initial SOC and its cell's reference capacity."""
+    """The start of a record: its first sample, its initial SOC and its cell's reference capacity.
+
+    Where the first voltage was not measured, the first one that was. Raises CelltwinError where none was.
+    """
     assert record.cell is not None
-    values = (record.voltage[0], record.current[0], record.filled_temperature[0], record.soc[0])
-    return Start(
-        *(np.asarray(v, dtype) for v in values), np.asarray(record.cell.reference_capacity_ah, dtype)
-    )
+    known = np.isfinite(record.voltage)
+    if not known.any():
+        raise CelltwinError(
+            f"record '{record.name}' holds no measured voltage",
+            got="NaN at every sample",
+            expected="the voltage that the cell starts from, at least",
+            fix="fill in the first voltage",
+        )
+    capacity = record.cell.reference_capacity_ah
+    voltage = record.voltage[np.argmax(known)]
+    values = (voltage, record.current[0], record.filled_temperature[0], record.soc[0], capacity)
+    return _tuple(Start, [np.asarray(value, dtype) for value in values])
 
 
 def inputs_of(record: Record, dtype: Any = np.float32) -> Input:
     """The inputs of a record, [time]."""
-    return Input(*(np.asarray(a, dtype) for a in (record.current, record.filled_temperature, record.dt)))
+    columns = (record.current, record.filled_temperature, record.dt)
+    return _tuple(Input, [np.asarray(column, dtype) for column in columns])
 
 
 def stack(records: Sequence[Record], multiple: int = 1, dtype: Any = np.float32) -> Batch:
@@ -100,16 +114,15 @@ def stack(records: Sequence[Record], multiple: int = 1, dtype: Any = np.float32)
     longest = max(len(record) for record in records)
     length = -(-longest // multiple) * multiple
 
-    def padded(rows: list[np.ndarray], mode: str) -> np.ndarray:
+    def padded(rows: Sequence[Any], mode: str) -> Any:
         fill = {"edge": {"mode": "edge"}, "zero": {}}[mode]
         return np.stack([np.pad(row, (0, length - len(row)), **fill) for row in rows])
 
     inputs = [inputs_of(record, dtype) for record in records]
+    starts = [start_of(record, dtype) for record in records]
     voltage = [np.asarray(record.voltage, dtype) for record in records]
     return Batch(
-        start=Start(
-            *(np.stack(column) for column in zip(*(start_of(r, dtype) for r in records), strict=True))
-        ),
+        start=_tuple(Start, [np.stack(column) for column in zip(*starts, strict=True)]),
         inputs=Input(
             current=padded([u.current for u in inputs], "zero"),
             temperature=padded([u.temperature for u in inputs], "edge"),
@@ -118,6 +131,11 @@ def stack(records: Sequence[Record], multiple: int = 1, dtype: Any = np.float32)
         voltage=padded([np.nan_to_num(v) for v in voltage], "zero"),
         mask=padded([np.isfinite(v) for v in voltage], "zero"),
     )
+
+
+def _tuple(kind: type[Tuple], columns: Sequence[Any]) -> Tuple:
+    """A named tuple of numpy arrays, where jax arrays are declared: both serve."""
+    return kind(*columns)
 
 
 CHUNK = 2048  # samples that one compiled call advances; records of any length reuse the same program
@@ -144,4 +162,4 @@ def simulate_records(model: Model, records: Sequence[Record], dtype: Any = np.fl
         state, output = _run_batch(model, state, Input(*(a[:, begin : begin + CHUNK] for a in batch.inputs)))
         pieces.append(output)
     voltage, soc = (np.concatenate([np.asarray(p[i]) for p in pieces], axis=1) for i in range(2))
-    return [Output(voltage[i, : len(r)], soc[i, : len(r)]) for i, r in enumerate(records)]
+    return [_tuple(Output, [voltage[i, : len(r)], soc[i, : len(r)]]) for i, r in enumerate(records)]

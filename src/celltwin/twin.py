@@ -45,7 +45,7 @@ class Twin:
         """Closed-loop simulation of a record, arrays [time]. See `with_facts` for a record of unknown cell."""
         return simulate_records(self.model, [self.with_facts(record)])[0]
 
-    def in_domain(self, record: Record, soc: np.ndarray) -> np.ndarray:
+    def in_domain(self, record: Record, soc: Any) -> np.ndarray:
         """True where a sample lies inside the training domain: [time]."""
         columns = (record.current, record.filled_temperature, soc, record.dt)
         return np.asarray(self.domain.contains(*(jnp.asarray(c, jnp.float32) for c in columns)))
@@ -99,17 +99,21 @@ def load(path: str | Path) -> Twin:
     about = files.load_about(path)
     if about.get("kind") != "celltwin" or "modules" not in about:
         raise CelltwinError(f"{path} is not a twin", expected="a file that celltwin fit or benchmark wrote")
-    if about["format"] > FORMAT:
-        raise CelltwinError(
-            f"{path} was written by a newer celltwin",
-            got=f"format {about['format']} of celltwin {about['celltwin']}",
-            expected=f"format {FORMAT} or older",
-            fix="upgrade celltwin",
-        )
-    like = tuple(_blank(description, path) for description in about["modules"])
+    try:
+        if about["format"] > FORMAT:
+            raise CelltwinError(
+                f"{path} was written by a newer celltwin",
+                got=f"format {about['format']} of celltwin {about['celltwin']}",
+                expected=f"format {FORMAT} or older",
+                fix="upgrade celltwin",
+            )
+        like = tuple(_blank(description, path) for description in about["modules"])
+        cell = Cell(**about["cell"] | {"voltage_limits_volt": tuple(about["cell"]["voltage_limits_volt"])})
+        name, card = about["name"], about["card"]
+    except (KeyError, TypeError) as error:
+        raise CelltwinError(f"{path} is damaged", got=f"{type(error).__name__} in its header: {error}") from error
     model, domain = files.load_tree(path, like)
-    cell = about["cell"] | {"voltage_limits_volt": tuple(about["cell"]["voltage_limits_volt"])}
-    return Twin(about["name"], model, domain, Cell(**cell), about["card"])
+    return Twin(name, model, domain, cell, card)
 
 
 PROBE_SECONDS = 60  # of the discharge behind the total resistance
@@ -129,8 +133,10 @@ def probe(model: Any, soc: np.ndarray, temperature: float, cell: Cell) -> tuple[
         current = -cell.nominal_capacity_ah * one
         ocv = float(np.mean(cell.voltage_limits_volt)) * one
         for _ in range(4):  # a rested cell wakes with its own open-circuit voltage
-            state = model.init(Start(ocv, zero, degrees, soc, capacity))
-            ocv = model.step(state, Input(zero, degrees, zero))[1].voltage
+            ocv = model.step(model.init(Start(ocv, zero, degrees, soc, capacity)), Input(zero, degrees, zero))[
+                1
+            ].voltage
+        state = model.init(Start(ocv, zero, degrees, soc, capacity))
         load = Input(*(jnp.full(PROBE_SECONDS, value) for value in (current, degrees, one)))
         voltage = run(model, state, load)[1].voltage
         return ocv, (voltage[0] - ocv) / current, (voltage[-1] - ocv) / current
@@ -155,20 +161,17 @@ def _describe(node: Any) -> Any:
 
 def _blank(description: Any, path: str | Path) -> Any:
     """The module that `_describe` described, its arrays zero."""
-    try:
-        if "module" in description:
-            kind = _module_class(description["module"], path)
-            node = object.__new__(kind)
-            for name, part in description["fields"].items():
-                object.__setattr__(node, name, _blank(part, path))
-            return node
-        if "array" in description:
-            return jnp.zeros(description["array"], description["dtype"])
-        if "tuple" in description:
-            return tuple(_blank(part, path) for part in description["tuple"])
-        return description["value"]
-    except (KeyError, TypeError) as error:
-        raise CelltwinError(f"{path} is damaged", got=f"a description without {error}") from error
+    if "module" in description:
+        kind = _module_class(description["module"], path)
+        node = object.__new__(kind)
+        for name, part in description["fields"].items():
+            object.__setattr__(node, name, _blank(part, path))
+        return node
+    if "array" in description:
+        return jnp.zeros(description["array"], description["dtype"])
+    if "tuple" in description:
+        return tuple(_blank(part, path) for part in description["tuple"])
+    return description["value"]
 
 
 def _module_class(name: str, path: str | Path) -> type:

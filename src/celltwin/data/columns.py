@@ -46,9 +46,7 @@ UNITS: dict[str, dict[str, tuple[float, float]]] = {
         **dict.fromkeys(("c", "as", "coulomb"), (1.0 / 3600.0, 0.0)),
     },
     "temperature": {
-        **dict.fromkeys(
-            ("c", "°c", "℃", "degc", "deg", "cel", "celsius", "degcelsius", "degreecelsius"), (1.0, 0.0)
-        ),
+        **dict.fromkeys(("c", "°c", "℃", "degc", "deg", "cel", "celsius", "degcelsius", "degreecelsius"), (1.0, 0.0)),
         **dict.fromkeys(("k", "degk", "kelvin"), (1.0, -273.15)),
         **dict.fromkeys(("f", "°f", "degf", "fahrenheit"), (5.0 / 9.0, -160.0 / 9.0)),
     },
@@ -94,8 +92,7 @@ _NAMES = {
     ),
     "discharged": (
         "charge",
-        "dischargingcapacity dischargecapacity capacitydischarge amphoursdischarge dchgcapacity dchgcap "
-        "qdischarge",
+        "dischargingcapacity dischargecapacity capacitydischarge amphoursdischarge dchgcapacity dchgcap qdischarge",
     ),
     "mode": ("text", "mode status steptype state workmode stepmode md 工步类型"),
 }
@@ -234,9 +231,7 @@ def numbers(cells: pa.Array) -> np.ndarray:
         return cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     text = _decimal_point(pc.utf8_trim_whitespace(cells))
     good = pc.match_substring_regex(text, f"^{_NUMBER}$")
-    text = (
-        pc.replace_substring(text, "+", "", max_replacements=1) if _any(pc.starts_with(text, "+")) else text
-    )
+    text = pc.replace_substring(text, "+", "", max_replacements=1) if _any(pc.starts_with(text, "+")) else text
     return pc.if_else(good, text, None).cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
@@ -267,9 +262,7 @@ def seconds(cells: pa.Array, factor: float = 1.0) -> np.ndarray:
     first.
     """
     if pa.types.is_timestamp(cells.type):
-        return _from_first(
-            cells.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) * 1e-6
-        )
+        return _from_first(cells.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) * 1e-6)
     if pa.types.is_duration(cells.type):
         return cells.cast(pa.duration("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) * 1e-6
     time = numbers(cells)

@@ -64,9 +64,7 @@ FORMATS: dict[str, Format] = {
     for fmt in (
         Format("parquet", lambda path, head: head[:4] == b"PAR1" or path.suffix == ".parquet", read_parquet),
         Format("matlab", lambda path, head: head[:6] == b"MATLAB" or path.suffix == ".mat", read_matlab),
-        Format(
-            "digatron", lambda path, head: b"Measurement ID" in head and b"Prog Time" in head, read_text, True
-        ),
+        Format("digatron", lambda path, head: b"Measurement ID" in head and b"Prog Time" in head, read_text, True),
         Format(
             "bitrode-no-header",
             lambda path, head: _BITRODE_ROW.match(head) is not None,
@@ -80,9 +78,7 @@ FORMATS: dict[str, Format] = {
             True,
         ),
         Format("cycler", lambda path, head: path.suffix.lower() in _CYCLER_SUFFIXES, read_cycler, True),
-        Format(
-            "bdf", lambda path, head: b"test_time_second" in head or b"Test Time / s" in head, read_text, True
-        ),
+        Format("bdf", lambda path, head: b"test_time_second" in head or b"Test Time / s" in head, read_text, True),
         Format("csv", lambda path, head: True, read_text),
     )
 }
@@ -130,9 +126,7 @@ def _format(path: Path, wanted: str | None) -> Format:
     with path.open("rb") as file:
         head = file.read(1 << 16)
     if not head.strip():
-        raise CelltwinError(
-            f"{path.name}: is empty", got="0 bytes", expected="a log", fix="export or copy it again"
-        )
+        raise CelltwinError(f"{path.name}: is empty", got="0 bytes", expected="a log", fix="export or copy it again")
     if wanted is None:
         return next(fmt for fmt in FORMATS.values() if fmt.recognises(path, head))
     if wanted not in FORMATS:
@@ -233,9 +227,7 @@ def _rows(sheet: Sheet) -> tuple[repair.Rows, list[str]]:
     rows["time"] = seconds(cells[best["time"].index], best["time"].factor)
     if len(groups) > 1:
         rows["group"] = np.column_stack([read(column) for column in groups])
-        rows["sensor"] = (
-            np.column_stack([read(column) for column in sensors]) if sensors else rows["group"][:, :0]
-        )
+        rows["sensor"] = np.column_stack([read(column) for column in sensors]) if sensors else rows["group"][:, :0]
     if mode:
         rows["mode"] = np.asarray(cells[mode[0].index].cast(pa.string()).to_pylist(), dtype=object)
     return rows, notes
@@ -243,9 +235,7 @@ def _rows(sheet: Sheet) -> tuple[repair.Rows, list[str]]:
 
 def _numeric(cells: pa.Array) -> bool:
     """Whether a column holds plain numbers, whose unit matters; clock times speak for themselves."""
-    return not pa.types.is_temporal(cells.type) and not (
-        pa.types.is_string(cells.type) and any_match(cells, ":")
-    )
+    return not pa.types.is_temporal(cells.type) and not (pa.types.is_string(cells.type) and any_match(cells, ":"))
 
 
 def _signed_by_mode(rows: repair.Rows, notes: list[str]) -> np.ndarray:
@@ -257,9 +247,7 @@ def _signed_by_mode(rows: repair.Rows, notes: list[str]) -> np.ndarray:
     discharging = np.array([re.search(r"DCH|DISCH|^D$|放电", word) is not None for word in words], bool)
     if not (current[discharging] > 0).any():
         return current
-    notes.append(
-        f"gave the current its sign by the mode column ({np.count_nonzero(discharging)} rows of discharge)"
-    )
+    notes.append(f"gave the current its sign by the mode column ({np.count_nonzero(discharging)} rows of discharge)")
     return np.where(discharging, -current, current)
 
 
@@ -304,9 +292,7 @@ def _checked_sign(record: Record, current_sign: str | None) -> Record:
             else "--current-sign discharge (current_sign='discharge'): its current is positive on discharge",
         )
     if sign.verdict == "undecided":
-        record = replace(
-            record, notes=(*record.notes, f"the sign of the current could not be checked: {sign.because}")
-        )
+        record = replace(record, notes=(*record.notes, f"the sign of the current could not be checked: {sign.because}"))
     return record
 
 
@@ -376,9 +362,7 @@ def _ocv_columns(path: Path) -> tuple[int, str, int, int] | None:
             names = [split_header(cell)[0].lower().removesuffix("values") for cell in line.split(separator)]
             soc = [i for i, name in enumerate(names) if name in ("soc", "stateofcharge")]
             voltage = [
-                i
-                for i, name in enumerate(names)
-                if name in ("voltage", "ocv", "emf", "u", "v", "opencircuitvoltage")
+                i for i, name in enumerate(names) if name in ("voltage", "ocv", "emf", "u", "v", "opencircuitvoltage")
             ]
             if soc and voltage and not roles & {"time", "current"}:
                 return number, separator, soc[0], voltage[0]

@@ -207,9 +207,7 @@ def figure(record: Record) -> go.Figure:
         view.update_yaxes(title_text=title, row=row, col=1)
     view.update_layout(shapes=[_shade(float(hours[gap - 1]), float(hours[gap])) for gap in record.gaps])
     view.update_xaxes(title_text="time / h", row=len(panels), col=1)
-    view.update_layout(
-        title=record.label, height=250 * len(panels), showlegend=isinstance(record, PackRecord)
-    )
+    view.update_layout(title=record.label, height=250 * len(panels), showlegend=isinstance(record, PackRecord))
     return view
 
 

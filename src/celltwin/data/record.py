@@ -77,9 +77,7 @@ class Record:
     def __post_init__(self) -> None:
         n = len(self.time)
         if n < 2:
-            raise CelltwinError(
-                f"record '{self.name}' is too short", got=f"{n} samples", expected="at least 2"
-            )
+            raise CelltwinError(f"record '{self.name}' is too short", got=f"{n} samples", expected="at least 2")
         for what in ("time", "voltage", "current", "temperature", "net_capacity"):
             column = getattr(self, what)
             if column is None:

@@ -123,9 +123,7 @@ def net_counter(rows: Rows, *, signed: bool, notes: list[str]) -> np.ndarray | N
 
 def _whole(counter: np.ndarray) -> np.ndarray:
     known = np.isfinite(counter)
-    return (
-        counter if known.all() else np.interp(np.arange(len(counter)), np.flatnonzero(known), counter[known])
-    )
+    return counter if known.all() else np.interp(np.arange(len(counter)), np.flatnonzero(known), counter[known])
 
 
 def _joined(counter: np.ndarray, moved: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -150,9 +148,7 @@ def check_plausible(record: Record, cell: Cell | None) -> None:
     voltages = record.group_voltage if isinstance(record, PackRecord) else record.voltage
     known = voltages[np.isfinite(voltages)]
     if known.size == 0:
-        raise CelltwinError(
-            f"{name}: no voltage was measured", got="NaN everywhere", expected="voltages in V"
-        )
+        raise CelltwinError(f"{name}: no voltage was measured", got="NaN everywhere", expected="voltages in V")
     if known.min() < MIN_VOLT or known.max() > MAX_VOLT or known.max() < 0.1:
         raise CelltwinError(
             f"{name}: voltage is not that of one cell",
@@ -171,9 +167,7 @@ def check_plausible(record: Record, cell: Cell | None) -> None:
     )
     least = 0.002 * cell.nominal_capacity_ah if cell and np.ptp(known) > 0.3 else 0.0
     if not (least < largest <= most) and largest > 0.0:
-        raise _wrong_unit(
-            name, "current", f"up to {largest:.4g} A", f"{least:g} to {most:g} A", "Current (mA)"
-        )
+        raise _wrong_unit(name, "current", f"up to {largest:.4g} A", f"{least:g} to {most:g} A", "Current (mA)")
     ratio, clear = counter_ratio(record)
     if clear and not 0.02 < abs(ratio) < 50.0:
         raise _wrong_unit(

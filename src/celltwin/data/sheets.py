@@ -39,9 +39,7 @@ class Sheet:
 
 
 def unreadable(path: Path, what: str, got: object, fix: str) -> CelltwinError:
-    return CelltwinError(
-        f"{path.name}: {what}", got=got, expected="a log of time, voltage and current", fix=fix
-    )
+    return CelltwinError(f"{path.name}: {what}", got=got, expected="a log of time, voltage and current", fix=fix)
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -54,9 +52,7 @@ def decode(path: Path) -> str:
         return data.decode("utf-16", errors="replace").removeprefix("\ufeff")
     head = data[:8192]
     if sum(byte < 9 or 13 < byte < 32 for byte in head) > 0.01 * len(head):
-        raise unreadable(
-            path, "is neither text nor a known binary format", f"{head[:8]!r}...", "export it as csv"
-        )
+        raise unreadable(path, "is neither text nor a known binary format", f"{head[:8]!r}...", "export it as csv")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -127,9 +123,7 @@ def _require(path: Path, roles: set[str], names: list[str]) -> None:
         )
 
 
-def _body(
-    path: Path, body: str, separator: str, headers: list[str], units: list[str], notes: list[str]
-) -> Sheet:
+def _body(path: Path, body: str, separator: str, headers: list[str], units: list[str], notes: list[str]) -> Sheet:
     if separator == " ":
         body, separator = re.sub(r"[ \t]+", "\t", re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body)), "\t"
     sample = [split(line, separator) for line in body.split("\n", 50)[:50] if line.strip()]
@@ -169,9 +163,7 @@ def _body(
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise unreadable(
-                path, "cannot be read as text", str(error)[:200], "export the file again"
-            ) from error
+            raise unreadable(path, "cannot be read as text", str(error)[:200], "export the file again") from error
         if len(bad) > len(table):
             raise unreadable(
                 path,
@@ -180,9 +172,7 @@ def _body(
                 "export the file again",
             )
         if bad:
-            notes.append(
-                f"skipped {count(len(bad), 'line')} that did not hold {width} cells, first '{bad[0][:60]}'"
-            )
+            notes.append(f"skipped {count(len(bad), 'line')} that did not hold {width} cells, first '{bad[0][:60]}'")
         return [column.combine_chunks() for column in table.columns]
 
     return Sheet(headers, cells, units, notes)
@@ -200,9 +190,7 @@ def read_parquet(path: Path) -> Sheet:
     try:
         file = pq.ParquetFile(path, memory_map=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise unreadable(
-            path, "is not a whole Parquet file", str(error)[:200], "copy or export it again"
-        ) from error
+        raise unreadable(path, "is not a whole Parquet file", str(error)[:200], "copy or export it again") from error
     with file:
         headers = file.schema_arrow.names
         _require(path, roles_in(headers), headers)
@@ -236,14 +224,10 @@ def read_matlab(path: Path) -> Sheet:
         KeyError,
         zlib.error,
     ) as error:
-        raise unreadable(
-            path, "is not a whole MATLAB file", str(error)[:200], "copy or save it again"
-        ) from error
+        raise unreadable(path, "is not a whole MATLAB file", str(error)[:200], "copy or save it again") from error
     structs = [vars(value) for value in content.values() if hasattr(value, "_fieldnames")]
     for candidate in [*structs, content]:
-        vectors = {
-            name: np.atleast_1d(value) for name, value in candidate.items() if not name.startswith("_")
-        }
+        vectors = {name: np.atleast_1d(value) for name, value in candidate.items() if not name.startswith("_")}
         if not roles_in(vectors).issuperset(REQUIRED):
             continue
         length = Counter(len(vector) for vector in vectors.values() if vector.ndim == 1).most_common(1)[0][0]
@@ -252,9 +236,7 @@ def read_matlab(path: Path) -> Sheet:
         return _of_arrays(vectors)
     names = [name for candidate in structs or [content] for name in candidate if not name.startswith("_")]
     _require(path, roles_in(names), names)
-    raise unreadable(
-        path, "holds no log", ", ".join(names), "save vectors Time, Voltage and Current in one struct"
-    )
+    raise unreadable(path, "holds no log", ", ".join(names), "save vectors Time, Voltage and Current in one struct")
 
 
 def _of_arrays(vectors: dict[str, np.ndarray]) -> Sheet:
@@ -263,9 +245,7 @@ def _of_arrays(vectors: dict[str, np.ndarray]) -> Sheet:
 
 
 def _arrow(vector: np.ndarray) -> pa.Array:
-    return pa.array(
-        vector.astype(str) if vector.dtype == object else vector.astype(vector.dtype.newbyteorder("="))
-    )
+    return pa.array(vector.astype(str) if vector.dtype == object else vector.astype(vector.dtype.newbyteorder("=")))
 
 
 def read_cycler(path: Path) -> Sheet:

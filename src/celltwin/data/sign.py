@@ -91,9 +91,7 @@ def _trend(record: Record, piece: np.ndarray) -> tuple[float, bool]:
     )
     power = np.sqrt((voltage @ voltage) * (charge @ charge))
     correlation = float(voltage @ charge / power) if power > 0 else float("nan")
-    loaded = (
-        np.abs(record.current).max() >= MIN_TREND_AMPERE and np.ptp(record.voltage[known]) >= MIN_TREND_VOLT
-    )
+    loaded = np.abs(record.current).max() >= MIN_TREND_AMPERE and np.ptp(record.voltage[known]) >= MIN_TREND_VOLT
     return correlation, bool(loaded and abs(correlation) > MIN_TREND)
 
 
@@ -104,9 +102,7 @@ def counter_ratio(record: Record) -> tuple[float, bool]:
     counter = record.net_capacity
     counted, integrated = np.diff(counter), (record.current * record.dt)[1:] / SECONDS_PER_HOUR
     # A counter set to zero jumps back by all it held.
-    reset = (np.abs(counter[1:]) <= 0.02 * np.abs(counter[:-1])) & (
-        np.abs(counted) > 10.0 * np.abs(integrated)
-    )
+    reset = (np.abs(counter[1:]) <= 0.02 * np.abs(counter[:-1])) & (np.abs(counted) > 10.0 * np.abs(integrated))
     use = np.isfinite(counted) & ~reset
     use[record.gaps - 1] = False
     counted, integrated = counted[use], integrated[use]

@@ -26,7 +26,7 @@ TRANSIENT_SECONDS, TRANSIENT_RATE = 10.0, 1 / 10
 Row = dict[str, Any]
 
 
-def score(record: Record, simulated: np.ndarray) -> Row:
+def score(record: Record, simulated: Any) -> Row:
     """Figures of one record: rmse, mae, max, p99, bias and the segments' rmse in mV; nrmse of the measured range; r2.
 
     Samples without a measured voltage are left out. A figure that is not defined (no rest in the record) is NaN.

@@ -119,7 +119,8 @@ def fit(
                 fix="train without --resume, or with the configuration and data of the interrupted run",
             )
         state = files.load_tree(checkpoint, state)
-        history = [Progress(*(float("nan") if v is None else v for v in row)) for row in about["history"]]
+        rows: list[dict[str, Any]] = about["history"]
+        history = [Progress(**{k: _number(v) for k, v in row.items()}) for row in rows]
         spent, best = history[-1].seconds, about["best"]
 
     rounds = plan.adam_rounds + plan.lbfgs_rounds
@@ -143,9 +144,9 @@ def fit(
             start = state.best if number == plan.adam_rounds else state.params
             params, loss = lbfgs.round(start, number, at(number))
             candidate, optimiser = params, state.optimiser
-        validated = rmse(eqx.combine(candidate, frozen), split.validate)
         if not history and not np.isfinite(loss):
             raise CelltwinError("training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate")
+        validated = rmse(eqx.combine(candidate, frozen), split.validate)
         score = validated if split.validate else -float(number)
         if score < best or not history:
             best = score
@@ -155,10 +156,15 @@ def fit(
         seconds = spent + time.monotonic() - began
         history.append(Progress(number + 1, rounds, train_rmse, validated, seconds))
         if checkpoint is not None:
-            about = {"identity": identity, "history": [list(p) for p in history], "best": best}
+            about = {"identity": identity, "history": [p._asdict() for p in history], "best": best}
             files.save_tree(checkpoint, state, about)
         report(history[-1])
     return Fitted(eqx.combine(state.best, frozen), history, history[-1].seconds if history else 0.0)
+
+
+def _number(value: Any) -> Any:
+    """NaN, which JSON holds as null."""
+    return float("nan") if value is None else value
 
 
 class _State(NamedTuple):
@@ -264,7 +270,7 @@ class _Adam:
 
         (value, models), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         # A single exploding chunk must neither move the weights nor poison the carried state.
-        fine = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+        fine = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
         gradient = jax.tree.map(lambda g: jnp.where(fine, g, 0.0), gradient)
         models = jax.tree.map(
             lambda new, old: jnp.where(jnp.isfinite(new), new, jnp.zeros_like(old)), models, lanes.models
@@ -278,35 +284,23 @@ class _Adam:
 
 class _Lbfgs:
     PROBES = 4  # random vectors behind the estimate of the Gauss-Newton diagonal
+    DIVERGED = 1e12  # what the line search is told where the loss is not a number
 
     def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan):
         self.frozen, self.plan = frozen, plan
         self.batch = jax.tree.map(jnp.asarray, stack(records, multiple=100))
         self.samples = float(np.sum(self.batch.mask))
+        self.programs: tuple[Callable, Callable, Callable] | None = None  # compiled once for all rounds
 
     def round(self, params: Any, number: int, tick: Callable[[float], None]) -> tuple[Any, float]:
         origin, unravel = ravel_pytree(params)
-        frozen = self.frozen
-
-        def errors(x: jax.Array, batch: Batch) -> jax.Array:
-            model = eqx.combine(unravel(x), frozen)
-            voltage = jax.vmap(lambda s, u: simulate(model, s, u))(batch.start, batch.inputs).voltage
-            return jnp.where(batch.mask, voltage - batch.voltage, 0.0)
-
-        def loss(x: jax.Array, batch: Batch, samples: jax.Array) -> jax.Array:
-            fit = jnp.sum(errors(x, batch) ** 2) / samples
-            return LOSS_UNIT * (fit + _penalty(eqx.combine(unravel(x), frozen)))
-
-        value_and_grad = jax.jit(jax.value_and_grad(loss))
-
-        @jax.jit
-        def probe(x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
-            pull = jax.vjp(lambda x: errors(x, batch), x)[1]
-            return pull(jax.random.rademacher(key, batch.voltage.shape, batch.voltage.dtype))[0]
+        if self.programs is None:
+            self.programs = self._compile(unravel, origin.size)
+        value_and_grad, probe, prior_curvature = self.programs
 
         keys = jax.random.split(jax.random.key(self.plan.seed + 7919 * number), self.PROBES)
         curvature = np.mean([np.square(np.asarray(probe(origin, self.batch, k), np.float64)) for k in keys], axis=0)
-        curvature = LOSS_UNIT * curvature / self.samples + self._prior_curvature(unravel, origin)
+        curvature = LOSS_UNIT * curvature / self.samples + np.maximum(np.asarray(prior_curvature(origin)), 0.0)
         scale = 1.0 / np.sqrt(curvature + np.quantile(curvature, 0.3) + 1e-12)
         origin = np.asarray(origin, np.float64)
 
@@ -319,25 +313,42 @@ class _Lbfgs:
             x = origin + np.clip(z * scale, -5.0, 5.0)
             value, gradient = value_and_grad(jnp.asarray(x, self.batch.voltage.dtype), self.batch, self.samples)
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
-                return 1e12, np.zeros_like(z)
+                return self.DIVERGED, np.zeros_like(z)
             return float(value), np.asarray(gradient, np.float64) * scale
 
         options = {"maxiter": self.plan.iterations, "maxfun": 2 * self.plan.iterations, "maxcor": 50}
         found = minimize(objective, np.zeros_like(origin), jac=True, method="L-BFGS-B", options=options)
         x = origin + np.clip(found.x * scale, -5.0, 5.0)
-        return unravel(jnp.asarray(x, self.batch.voltage.dtype)), float(found.fun)
+        loss = float(found.fun) if found.fun < self.DIVERGED else float("nan")
+        return unravel(jnp.asarray(x, self.batch.voltage.dtype)), loss
 
-    def _prior_curvature(self, unravel: Callable[[jax.Array], Any], origin: jax.Array) -> np.ndarray:
-        """Diagonal of half the prior's Hessian, each entry by one product with a unit vector."""
+    def _compile(self, unravel: Callable[[jax.Array], Any], size: int) -> tuple[Callable, Callable, Callable]:
+        """The loss with its gradient, one probe of the Gauss-Newton diagonal, and the prior's diagonal."""
+        frozen = self.frozen
+
+        def errors(x: jax.Array, batch: Batch) -> jax.Array:
+            model = eqx.combine(unravel(x), frozen)
+            voltage = jax.vmap(lambda s, u: simulate(model, s, u))(batch.start, batch.inputs).voltage
+            return jnp.where(batch.mask, voltage - batch.voltage, 0.0)
 
         def prior(x: jax.Array) -> jax.Array:
-            return LOSS_UNIT * _penalty(eqx.combine(unravel(x), self.frozen))
+            return LOSS_UNIT * _penalty(eqx.combine(unravel(x), frozen))
 
-        def entry(unit: jax.Array) -> jax.Array:
-            return jnp.vdot(unit, jax.jvp(jax.grad(prior), (origin,), (unit,))[1]) / 2
+        def loss(x: jax.Array, batch: Batch, samples: jax.Array) -> jax.Array:
+            return LOSS_UNIT * (jnp.sum(errors(x, batch) ** 2) / samples) + prior(x)
 
-        diagonal = jax.jit(lambda: jax.lax.map(entry, jnp.eye(origin.size, dtype=origin.dtype), batch_size=64))()
-        return np.maximum(np.asarray(diagonal, np.float64), 0.0)
+        def probe(x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
+            pull = jax.vjp(lambda x: errors(x, batch), x)[1]
+            return pull(jax.random.rademacher(key, batch.voltage.shape, batch.voltage.dtype))[0]
+
+        def prior_curvature(x: jax.Array) -> jax.Array:
+            # Diagonal of half the Hessian, each entry by one product with a unit vector.
+            def entry(unit: jax.Array) -> jax.Array:
+                return jnp.vdot(unit, jax.jvp(jax.grad(prior), (x,), (unit,))[1]) / 2
+
+            return jax.lax.map(entry, jnp.eye(size, dtype=x.dtype), batch_size=64)
+
+        return jax.jit(jax.value_and_grad(loss)), jax.jit(probe), jax.jit(prior_curvature)
 
 
 def _as(flags: jax.Array, like: jax.Array) -> jax.Array:

@@ -53,7 +53,7 @@ class Ocv(eqx.Module):
         return 2e-5 * drift + 1e-8 * bend + 1e-6 * falling
 
 
-def interpolation(x: np.ndarray, nodes: Sequence[float]) -> np.ndarray:
+def interpolation(x: np.ndarray, nodes: Sequence[float] | np.ndarray) -> np.ndarray:
     """Weights [samples, nodes] of piecewise linear interpolation: `hat` for whole records in numpy."""
     return np.stack([np.interp(x, nodes, row) for row in np.eye(len(nodes))], axis=1)
 

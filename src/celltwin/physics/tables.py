@@ -7,12 +7,15 @@ records, and plain enough to be emitted as C.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
+
+Numbers = TypeVar("Numbers", Array, np.ndarray)
 
 KELVIN = 273.15
 MERGE = 3.0  # K: training temperatures closer than this share a node
@@ -28,7 +31,7 @@ def hat(x: Array, nodes: Array) -> Array:
     return jnp.concatenate([one, rise]) - jnp.concatenate([rise, one * 0])
 
 
-def inverse_temperature(temperature: Array | np.ndarray) -> Array | np.ndarray:
+def inverse_temperature(temperature: Numbers) -> Numbers:
     """-1000/T in 1/K for a temperature in degC. A logarithm linear in it is Arrhenius' law."""
     return -1000.0 / (temperature + KELVIN)
 
