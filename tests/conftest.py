@@ -1,16 +1,26 @@
 """Fixtures that all tests share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# What one test compiled the next ones, their worker processes and the commands they run need not compile again.
+# Before the first import of jax, which reads it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="celltwin-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 from hypothesis import settings
 
+import reference
 from celltwin import models
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split

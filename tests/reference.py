@@ -117,16 +117,20 @@ def thevenin_steps(model: Any, record: Record) -> Iterator[tuple[float, np.ndarr
     excess = record.voltage[0] - ocv(model.ocv, soc0, t0) - resistances(soc0, t0)[0] * i0
     rested = 1.0 / (1.0 + (20.0 * i0 / record.cell.reference_capacity_ah) ** 2)
     shift = min(max(rested * gain * (excess - 0.1 * offset), -0.03), 0.03)
-    v = np.zeros(len(model.log_tau))
+    thermal_resistance, thermal_tau = np.exp(np.asarray(model.log_thermal, float))
+    v, core = np.zeros(len(model.log_tau)), 0.0
     for current, temperature, dt, soc in samples(record):
-        r0, rct, *rs = resistances(soc, temperature)
-        s = exp(along_temperature(model.log_scale, temperature, model.temperatures))
+        inside = temperature + core
+        r0, rct, *rs = resistances(soc, inside)
+        s = exp(along_temperature(model.log_scale, inside, model.temperatures))
         for k, r in enumerate(rs):
-            tau = exp(along_temperature(model.log_tau[k], temperature, model.temperatures))
+            tau = exp(along_temperature(model.log_tau[k], inside, model.temperatures))
             drive = s * asinh(r * current / s) if k == 0 else r * current
             v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drive
-        charge_transfer = s * asinh(rct * current / s)
-        yield ocv(model.ocv, soc + shift, temperature) + r0 * current + charge_transfer + v.sum(), v.copy()
+        overpotential = r0 * current + s * asinh(rct * current / s) + v.sum()
+        a = exp(-dt / thermal_tau)
+        core = min(max(a * core + (1 - a) * thermal_resistance * current * overpotential, 0.0), 30.0)
+        yield ocv(model.ocv, soc + shift, temperature) + overpotential, v.copy()
 
 
 def thevenin(model: Any, record: Record) -> np.ndarray:

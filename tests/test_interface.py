@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 
+import reference
 from celltwin import models
 from celltwin.evaluation import protocol
 from celltwin.interface import Input, inputs_of, run, simulate, simulate_records, stack, start_of

@@ -1,0 +1,114 @@
+"""Modules import only from those before them; heavy extras are imported by nobody until they are needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import celltwin
+
+SOURCE = Path(celltwin.__file__).parent
+
+# The one order in which modules may know of each other: each imports only from lines above its own.
+ORDER = [
+    "celltwin",
+    "celltwin.errors",
+    "celltwin.files",
+    "celltwin.data",
+    "celltwin.data.record",
+    "celltwin.data.sign",
+    "celltwin.data.columns",
+    "celltwin.data.sheets",
+    "celltwin.data.repair",
+    "celltwin.data.importers",
+    "celltwin.data.inspection",
+    "celltwin.data.domain",
+    "celltwin.data.splits",
+    "celltwin.data.public",
+    "celltwin.data.datasets",
+    "celltwin.interface",
+    "celltwin.physics",
+    "celltwin.physics.charge",
+    "celltwin.physics.tables",
+    "celltwin.physics.ocv",
+    "celltwin.physics.thevenin",
+    "celltwin.learning",
+    "celltwin.learning.plan",
+    "celltwin.models.layers",
+    "celltwin.models.baselines",
+    "celltwin.models.narx",
+    "celltwin.models.hybrid",
+    "celltwin.models.lstm",
+    "celltwin.models",
+    "celltwin.learning.training",
+    "celltwin.twin",
+    "celltwin.evaluation",
+    "celltwin.evaluation.protocol",
+    "celltwin.evaluation.report",
+    "celltwin.benchmark",
+    "celltwin.cli",
+]
+
+
+def module_of(path: Path) -> str:
+    parts = ("celltwin", *path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in SOURCE.rglob("*.py")}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Modules of the package that a module imports anywhere in it, under if and in functions too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where something comes from"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+    return {name for name in found if name.split(".")[0] == "celltwin"}
+
+
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(MODULES)
+    assert len(ORDER) == len(set(ORDER))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    before = set(ORDER[: ORDER.index(module)])
+    wrong = imported(ast.parse(MODULES[module].read_text(encoding="utf-8"))) - before
+    assert not wrong, f"{module} may not import {', '.join(sorted(wrong))}: see ORDER"
+
+
+def test_this_test_sees_imports():
+    source = "import celltwin.cli\nfrom celltwin import twin\ndef f():\n    from celltwin.data.record import Record"
+    assert imported(ast.parse(source)) == {"celltwin.cli", "celltwin.twin", "celltwin.data.record"}
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_command_line_imports_no_extra():
+    loaded = set(run("import sys, celltwin.cli; print(*sys.modules)").split())
+    assert "celltwin.benchmark" in loaded
+    assert not loaded & {"pybamm", "fastsim", "bdf", "batterydf", "torch", "pandas", "matplotlib", "IPython"}
+
+
+def test_importing_the_package_costs_nothing():
+    assert not set(run("import sys, celltwin; print(*sys.modules)").split()) & {"jax", "numpy", "equinox"}
+
+
+def test_pickle_is_nowhere():
+    for name, path in MODULES.items():
+        names = {n.id for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Name)}
+        text = path.read_text(encoding="utf-8")
+        assert "import pickle" not in text, name
+        assert "allow_pickle=True" not in text, name
+        assert not names & {"eval", "exec"}, name
