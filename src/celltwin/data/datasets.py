@@ -209,19 +209,24 @@ def _describe(path: Path) -> DatasetFile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CelltwinError(f"{path} is not valid TOML", got=error, fix="correct the file") from error
     except ValidationError as error:
-        first = error.errors()[0]
+        # A key that is not known tells more than the one that is missed for it.
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"])
-        fix = f"correct {where}"
+        fix, got = f"correct {where}", first["input"]
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), 1)
             fix = f"did you mean '{near[0]}'?" if near else f"remove {where}"
-        raise CelltwinError(f"{path}: {where}: {first['msg']}", got=first["input"], fix=fix) from error
+        elif first["type"] == "missing":
+            got = ", ".join(first["input"])
+            near = difflib.get_close_matches(str(first["loc"][-1]), list(first["input"]), 1)
+            fix = f"rename '{near[0]}'" if near else f"add {where}"
+        raise CelltwinError(f"{path}: {where}: {first['msg']}", got=got, fix=fix) from error
 
 
 @cache
 def _known_keys() -> tuple[str, ...]:
     tables = (DatasetFile, CellTable, RecordsTable, SplitTable, SourceTable)
-    return tuple(key for table in tables for key in table.model_fields)
+    return tuple(field.alias or name for table in tables for name, field in table.model_fields.items())
 
 
 def _cell(description: DatasetFile, override: CellOverride) -> Cell:
