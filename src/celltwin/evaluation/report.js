@@ -16,7 +16,7 @@
     linecolor: variable("--line"), automargin: true, ...more,
   });
   const layout = (more) => ({
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    paper_bgcolor: variable("--card"), plot_bgcolor: variable("--card"),
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: variable("--ink") },
     margin: { l: 64, r: 16, t: 58, b: 46 },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("--muted"), activecolor: variable("--accent") },
@@ -58,7 +58,7 @@
     const measured = { x: floats(shown.measured.x), y: floats(shown.measured.y) };
     const traces = [{
       ...measured, name: "measured", mode: "lines", line: { color: variable("--ink"), width: 1.6 },
-      hovertemplate: "%{y:.4f} V", legendrank: 1,
+      hovertemplate: "measured %{y:.4f} V<extra></extra>", legendrank: 1,
     }];
     const models = data.models.filter((m) => m.name in shown.models);
     const strip = models.filter((m) => shown.models[m.name].outside.length);
@@ -74,23 +74,24 @@
       const y = floats(simulated.y);
       const [least, greatest] = extent(y);
       wild ||= greatest > high + (high - low) || least < low - (high - low);
-      traces.push({ ...common, name: plain(model.name) + score, x: floats(simulated.x), y, hovertemplate: "%{y:.4f} V",
-        legendrank: 10 + models.indexOf(model) });
+      traces.push({ ...common, name: plain(model.name) + score, x: floats(simulated.x), y,
+        hovertemplate: `${plain(model.name)} %{y:.4f} V<extra></extra>`, legendrank: 10 + models.indexOf(model) });
       traces.push({ ...common, x: floats(error.x), y: floats(error.y), yaxis: "y2", showlegend: false,
-        hovertemplate: "%{y:.1f} mV" });
+        hovertemplate: `${plain(model.name)} %{y:.1f} mV<extra></extra>` });
       if (outside.length) {
         const height = strip.indexOf(model);
         traces.push({ ...common, x: outside.flatMap(([a, b]) => [a, b, null]), y: outside.flatMap(() => [height, height, null]),
-          yaxis: "y4", showlegend: false, line: { color: colour(model.name), width: 4 }, hovertemplate: "outside training domain" });
+          yaxis: "y4", showlegend: false, line: { color: colour(model.name), width: 4 },
+          hovertemplate: `${plain(model.name)} outside its training domain<extra></extra>` });
       }
     });
     traces.push({ x: floats(shown.current.x), y: floats(shown.current.y), yaxis: "y3", name: "current", showlegend: false,
-      mode: "lines", line: { color: variable("--muted"), width: 1 }, hovertemplate: "%{y:.2f} A" });
+      mode: "lines", line: { color: variable("--muted"), width: 1 }, hovertemplate: "current %{y:.2f} A<extra></extra>" });
     const some = strip.length > 0;
     draw("record-figure", traces, {
       hovermode: "x unified",
-      xaxis: axis("Time (min)", { anchor: some ? "y4" : "y3", uirevision: record, showspikes: true, spikethickness: 1,
-        spikecolor: variable("--muted"), spikedash: "dot", spikemode: "across" }),
+      xaxis: axis("Time (min)", { anchor: some ? "y4" : "y3", uirevision: record, hoverformat: ".2f",
+        showspikes: true, spikethickness: 1, spikecolor: variable("--muted"), spikedash: "dot", spikemode: "across" }),
       yaxis: axis("Voltage (V)", { domain: [0.56, 1], uirevision: record,
         ...(wild ? { range: [low - 0.3 * (high - low), high + 0.3 * (high - low)] } : {}) }),
       yaxis2: axis("Error (mV)", { domain: [0.27, 0.53], uirevision: record, zeroline: true,
@@ -126,7 +127,7 @@
         if (!band) return;
         const chosen = k === banded;
         const common = { legendgroup: model.name, xaxis: `x${suffix}`, yaxis: `y${suffix}`,
-          visible: chosen || model.trained || withResiduals.every((m) => !m.trained) ? true : "legendonly" };
+          visible: chosen || (model.trained && model.scored) || withResiduals.every((m) => !m.trained) ? true : "legendonly" };
         if (chosen) {
           traces.push({ ...common, x: [...band.x, ...[...band.x].reverse()], y: [...band.high, ...[...band.low].reverse()],
             fill: "toself", fillcolor: faint(colour(model.name), 0.18), line: { width: 0 }, mode: "lines", showlegend: false,
@@ -201,9 +202,9 @@
     }));
   });
   find("filter").addEventListener("input", (event) => {
-    const words = event.target.value.toLowerCase().split(/\s+/);
+    const words = event.target.value.toLowerCase().replace(/-/g, "−").split(/\s+/);
     for (const row of find("rows").tBodies[0].rows) {
-      const text = row.textContent.toLowerCase();
+      const text = row.textContent.toLowerCase().replace(/-/g, "−");
       row.hidden = !words.every((word) => text.includes(word));
     }
   });

@@ -852,7 +852,7 @@ def _page(metrics: Metrics, figures: Figures, config: Any, environment: Any) -> 
     }
     curves = {m.name: m.curves.model_dump() for m in ranked if m.curves and m.curves.soc}
     data = {
-        "models": [{"name": model.name, "trained": model.trained} for model in ranked],
+        "models": [{"name": m.name, "trained": m.trained, "scored": _finite(m.overall.rmse)} for m in ranked],
         "records": figures.records,
         "residuals": figures.residuals,
         "history": histories,
@@ -991,7 +991,7 @@ def _brief(figure: Figure) -> str:
 def leaderboard(metrics: dict[str, Any]) -> Table:
     """The leaderboard of a loaded `metrics.json` as a table for the terminal, errors in mV.
 
-    Trained models first, best overall RMSE on top, baselines below a line. Fits in 110 columns with up to six
+    Trained models first, best overall RMSE on top, baselines apart. Fits in 110 columns with up to six
     ambient temperatures and names of up to 12 letters.
 
     Raises:
