@@ -47,6 +47,7 @@ ORDER = [
     "celltwin.evaluation",
     "celltwin.evaluation.protocol",
     "celltwin.evaluation.report",
+    "celltwin.jobs",
     "celltwin.benchmark",
     "celltwin.cli",
 ]

@@ -13,141 +13,30 @@ run/
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import platform
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from celltwin import __version__, files, models, twin
 from celltwin.data.datasets import Dataset
-from celltwin.data.domain import Domain
-from celltwin.data.splits import Split, refuse_seen
+from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report
-from celltwin.learning import training
-from celltwin.learning.plan import Plan
-from celltwin.learning.training import Progress
+from celltwin.jobs import Listen, jobs_of, labels, train_all
 from celltwin.twin import Twin
 
 log = logging.getLogger("celltwin")
-
-Listen = Callable[[str, float, Progress | None], None]  # job, share done, the round that ended
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model to train with one seed."""
-
-    family: models.Family
-    seed: int
-    plan: Plan | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.family.name}-{self.seed}"
-
-
-def train(
-    job: Job,
-    dataset: Dataset,
-    split: Split,
-    base: Twin | None = None,
-    *,
-    checkpoint: Path | None = None,
-    resume: bool = False,
-    listen: Listen = lambda job, share, progress: None,
-    stop: threading.Event | None = None,
-) -> Twin:
-    """Train one model on a split and return its twin, with a card that says where it comes from.
-
-    Raises training.Interrupted when `stop` is set; the checkpoint then holds the last whole round.
-    """
-    if not split.train:
-        raise CelltwinError("there is no record to train on", fix="name some in [split] train of dataset.toml")
-    domain = Domain.of(split.train)
-    refuse_seen(domain, split)
-    key = jax.random.key(job.seed)
-    model = job.family.create(split.train, domain, key, base.model if base else None)
-    history: list[Progress] = []
-    began = time.monotonic()
-    seconds = None
-    if job.plan is not None:
-        fitted = training.fit(
-            model,
-            split,
-            job.plan,
-            checkpoint=checkpoint,
-            resume=resume,
-            report=lambda progress: listen(job.name, progress.round / progress.rounds, progress),
-            tick=lambda share: listen(job.name, share, None),
-            stop=stop,
-        )
-        model, history, seconds = fitted
-    if seconds is None:
-        seconds = time.monotonic() - began
-    card = {
-        "title": job.family.title,
-        "dataset": dataset.name,
-        "licence": dataset.description.source.licence,
-        "citation": dataset.description.source.citation,
-        "split": labels(split),
-        "seed": job.seed,
-        "plan": job.plan.model_dump() if job.plan else None,
-        "parameters": training.parameters(model),
-        "training_seconds": seconds + (base.card["training_seconds"] if base else 0.0),
-        "history": [p._asdict() for p in history],
-        "identity": identity(job, split),
-    }
-    return Twin(job.family.name, model, domain, dataset.cell, card)
-
-
-def identity(job: Job, split: Split) -> str:
-    """Hash of all that decides a training's result: model, plan, seed, records, version."""
-    sides = [[r.content_hash for r in side] for side in (split.train, split.validate)]
-    facts = [job.family.name, job.seed, job.plan.model_dump() if job.plan else None, sides, __version__]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def labels(split: Split) -> dict[str, list[str]]:
-    """The records of each side by name, for cards and reports."""
-    return {side: [r.label for r in getattr(split, side)] for side in ("train", "validate", "test")}
-
-
-def quick(plan: Plan) -> Plan:
-    """A fifth of a plan: to see that everything works, not to judge a model."""
-    fewer = {k: max(1, getattr(plan, k) // 5) if getattr(plan, k) else 0 for k in ("adam_rounds", "lbfgs_rounds")}
-    return plan.model_copy(update=fewer)
-
-
-def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Split) -> list[Job]:
-    """Jobs in the order to start them: bases of others first, models built on one last."""
-    chosen = [models.family(name) for name in dict.fromkeys(names)]
-    for family in list(chosen):
-        if family.base and family.base not in names:
-            chosen.append(models.family(family.base))
-    jobs = []
-    for family in chosen:
-        plan = family.plan and family.plan.for_samples(sum(len(r) for r in split.train))
-        plan = quick(plan) if plan and quickly else plan
-        for seed in seeds if family.seeded else seeds[:1]:
-            jobs.append(Job(family, seed, plan and plan.model_copy(update={"seed": seed})))
-    bases = {job.family.base for job in jobs}
-    return sorted(jobs, key=lambda job: (job.family.base is not None, job.family.name not in bases))
 
 
 def run(
@@ -188,7 +77,7 @@ def run(
     log.setLevel(logging.INFO)
     try:
         log.info("celltwin %s on %s: %s", __version__, dataset.name, ", ".join(job.name for job in jobs))
-        twins = _train_all(jobs, dataset, split, out, resume, listen)
+        twins = train_all(jobs, dataset, split, out, resume, listen)
         asked = [models.family(name) for name in dict.fromkeys(names)]
         entries = [_score(f, [twins[job.name] for job in jobs if job.family is f], split, out) for f in asked]
         metrics = {
@@ -243,65 +132,6 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": {name: metadata.version(name) for name in packages},
     }
-
-
-def _train_all(
-    jobs: Sequence[Job], dataset: Dataset, split: Split, out: Path, resume: bool, listen: Listen
-) -> dict[str, Twin]:
-    """Train all jobs, two at a time; a job with a base waits for it. The twins by name of job."""
-    stop = threading.Event()
-    done: dict[str, Future[Twin]] = {}
-    # One seed of a base that does not depend on the seed serves every seed of the models built on it.
-    first = {job.family.name: job for job in reversed(jobs)}
-
-    def work(job: Job) -> Twin:
-        path = out / "twins" / f"{job.name}.twin"
-        if resume and path.exists():
-            finished = twin.load(path)
-            if finished.card["identity"] == identity(job, split):
-                listen(job.name, 1.0, None)
-                return finished
-        base = None
-        if job.family.base:
-            same_seed = f"{job.family.base}-{job.seed}"
-            base = done[same_seed if same_seed in done else first[job.family.base].name].result()
-        checkpoint = out / "checkpoints" / f"{job.name}.safetensors"
-        made = train(job, dataset, split, base, checkpoint=checkpoint, resume=resume, listen=_logged(listen), stop=stop)
-        made.save(path)
-        checkpoint.unlink(missing_ok=True)
-        log.info("%s trained in %.0f s", job.name, made.card["training_seconds"])
-        return made
-
-    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        for job in jobs:
-            done[job.name] = pool.submit(work, job)
-        try:
-            wait(done.values(), return_when=FIRST_EXCEPTION)
-            for future in done.values():
-                if future.done():
-                    future.result()  # the failed one first, before waiting for what it took down
-            return {name: future.result() for name, future in done.items()}
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _logged(listen: Listen) -> Listen:
-    def both(job: str, share: float, progress: Progress | None) -> None:
-        if progress is not None:
-            log.info(
-                "%s round %d/%d: train %.2f mV, validate %.2f mV, %.0f s",
-                job,
-                progress.round,
-                progress.rounds,
-                progress.train_rmse,
-                progress.validate_rmse,
-                progress.seconds,
-            )
-        listen(job, share, progress)
-
-    return both
 
 
 def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path) -> dict[str, Any]:

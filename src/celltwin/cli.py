@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from celltwin import __version__, benchmark, files, models, twin
+from celltwin import __version__, benchmark, files, jobs, models, twin
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
@@ -183,11 +183,9 @@ def fit(
             plan = one.plan and one.plan.for_samples(sum(len(r) for r in parts.train))
             if plan:
                 plan = plan.model_copy(update={"seed": seed} | (overrides if one is family else {}))
-            job = benchmark.Job(one, seed, plan)
+            job = jobs.Job(one, seed, plan)
             checkpoint = path.with_name(f".{path.name}.{one.name}.checkpoint")
-            made = benchmark.train(
-                job, dataset, parts, made, checkpoint=checkpoint, resume=resume, listen=listen, stop=stop
-            )
+            made = jobs.train(job, dataset, parts, made, checkpoint=checkpoint, resume=resume, listen=listen, stop=stop)
     assert made is not None
     rows = protocol.evaluate(made, parts.validate) if parts.validate else []
     made.card["validation"] = [protocol.figures(row) for row in rows]
@@ -325,7 +323,7 @@ def models_() -> None:
 
 
 @contextmanager
-def _bars() -> Iterator[benchmark.Listen]:
+def _bars() -> Iterator[jobs.Listen]:
     """A progress bar for each job, with its time to go, and what the last round showed."""
     columns = (
         TextColumn("{task.description:<12}"),
