@@ -25,6 +25,8 @@ from celltwin.errors import CelltwinError
 
 __all__ = ["FORMATS", "Format", "SignVerdict", "ambient_from_path", "check_sign", "load", "load_ocv_table"]
 
+LEAST_CELL_VOLTAGE = 1.0  # V; a table that stays below is one of hysteresis
+
 
 @dataclass(frozen=True)
 class Format:
@@ -319,8 +321,22 @@ def _ambient(path: Path, rows: repair.Rows, given: float | None) -> float:
 def load_ocv_table(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """SOC (fraction, increasing) and open-circuit voltage (V) of a table of text with such columns.
 
-    Raises CelltwinError for files without them and for tables of a hysteresis, which are no voltages of a
-    cell.
+    Raises CelltwinError for files without them and for tables of a hysteresis, which are no voltages of a cell.
+    """
+    soc, voltage = load_soc_table(path)
+    if voltage.max() < LEAST_CELL_VOLTAGE:
+        raise CelltwinError(
+            f"{Path(path).name}: is no OCV table, perhaps one of hysteresis",
+            got=f"{voltage.min():.3g} to {voltage.max():.3g} V",
+            expected="the voltages of one cell",
+        )
+    return soc, voltage
+
+
+def load_soc_table(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """SOC (fraction, increasing) and a voltage (V) over it, of a cell or of its hysteresis.
+
+    Raises CelltwinError for files without such columns.
     """
     path = Path(path)
     _format(path, None)
@@ -344,9 +360,9 @@ def load_ocv_table(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise CelltwinError(f"{path.name}: too few rows", got=f"{len(soc)} points", expected="at least 2")
     if soc[-1] > 1.5:
         soc = soc / 100.0  # percent
-    if soc[0] < -0.05 or soc[-1] > 1.05 or voltage.max() < 1.0 or voltage.max() > 10.0:
+    if soc[0] < -0.05 or soc[-1] > 1.05 or voltage.max() > 10.0:
         raise CelltwinError(
-            f"{path.name}: is no OCV table, perhaps one of hysteresis",
+            f"{path.name}: is no table over state of charge",
             got=f"SOC {soc[0]:.3g} to {soc[-1]:.3g}, {voltage.min():.3g} to {voltage.max():.3g} V",
             expected="SOC of 0 to 1 and the voltages of one cell",
         )

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from celltwin.data.importers import load_ocv_table
+from celltwin.data.importers import LEAST_CELL_VOLTAGE, load_soc_table
 from celltwin.data.record import SECONDS_PER_HOUR, PackRecord, Record
 from celltwin.data.sign import SignVerdict, check_sign
 
@@ -90,8 +90,8 @@ def summarise(record: Record) -> Summary:
 
 
 def summarise_ocv(path: str | Path) -> OcvSummary:
-    """Summary of a table of SOC and open-circuit voltage; CelltwinError if the file is none."""
-    soc, voltage = load_ocv_table(path)
+    """Summary of a table of open-circuit voltage or hysteresis over SOC; CelltwinError if the file is none."""
+    soc, voltage = load_soc_table(path)
     return OcvSummary(Path(path).stem, str(path), len(soc), _range(soc), _range(voltage))
 
 
@@ -131,7 +131,8 @@ def table(summaries: Iterable[Summary | OcvSummary]) -> Table:
 
 def _notes(summary: Summary | OcvSummary) -> list[str]:
     if isinstance(summary, OcvSummary):
-        return [f"{summary.name}: an OCV table, not a log; SOC {summary.soc[0]:.2f} to {summary.soc[1]:.2f}"]
+        kind = "an OCV" if summary.voltage_volt[1] >= LEAST_CELL_VOLTAGE else "a hysteresis"
+        return [f"{summary.name}: {kind} table, not a log; SOC {summary.soc[0]:.2f} to {summary.soc[1]:.2f}"]
     notes = [*summary.notes]
     if summary.sign.verdict == "contradiction":
         notes.append(f"positive current does not charge: {summary.sign.because}")
@@ -161,7 +162,7 @@ def _cells(summary: Summary) -> list[Text]:
 
 
 def _ocv_cells(summary: OcvSummary) -> list[Text]:
-    cells = [summary.name, f"{summary.points:,}", "OCV", "-", _span(summary.voltage_volt, 2), *["-"] * 6]
+    cells = [summary.name, f"{summary.points:,}", "table", "-", _span(summary.voltage_volt, 2), *["-"] * 6]
     return [Text(cell) for cell in cells]
 
 
