@@ -1,0 +1,41 @@
+"""One self-contained page from a run folder, and its leaderboard for the terminal.
+
+`write` reads what a benchmark left behind (`metrics.json`, `predictions/*.parquet`, `config.json` and
+`environment.json`) and nothing else, so every number on the page can be traced to the run folder. The page loads
+nothing from the network: plotly.js, `report.css`, `report.js` and the data are inside it, and its content
+security policy forbids the rest. Tables are plain HTML; figures are drawn in the browser from a block of JSON.
+
+Errors of voltage are in mV, simulated minus measured. A figure per ambient temperature is the mean over its
+test cycles, then over seeds; `±` is the standard deviation over seeds. Overall figures are those of the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from celltwin.evaluation.report.figures import read_figures
+from celltwin.evaluation.report.metrics import read_metrics
+from celltwin.evaluation.report.page import html_page
+from celltwin.evaluation.report.terminal import leaderboard, leaderboard_svg
+from celltwin.files import read_json, write_text
+
+__all__ = ["leaderboard", "leaderboard_svg", "write"]
+
+
+def write(run: Path, out: Path | None = None) -> Path:
+    """Write the page of the run folder `run` to `out` (default: `report.html` in it); returns its path.
+
+    The file appears whole or not at all. `config.json`, `environment.json` and the predictions may be missing:
+    the page says so in their place.
+
+    Raises:
+        CelltwinError: `metrics.json` is missing, or a file of the run folder is not what it should be.
+    """
+    run = Path(run)
+    out = run / "report.html" if out is None else Path(out)
+    metrics = read_metrics(run)
+    config, environment = (
+        read_json(path) if (path := run / name).is_file() else None for name in ("config.json", "environment.json")
+    )
+    write_text(out, html_page(metrics, read_figures(run, metrics), config, environment))
+    return out

@@ -1,0 +1,214 @@
+"""`metrics.json` as it must be, what is read off it, and its numbers as text."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from celltwin.errors import CelltwinError
+from celltwin.files import read_json
+
+
+class CellFacts(BaseModel):
+    name: str = ""
+    chemistry: str = ""
+    nominal_capacity_ah: float | None = None
+    reference_capacity_ah: float | None = None
+    voltage_limits_volt: list[float] = []
+
+
+class Split(BaseModel):
+    train: list[str] = []
+    validate_: list[str] = Field(default=[], alias="validate")
+    test: list[str] = []
+
+
+class Dataset(BaseModel):
+    name: str
+    cell: CellFacts = CellFacts()
+    licence: str = ""
+    citation: str = ""
+    split: Split = Split()
+
+
+class Row(BaseModel):
+    """One model with one seed on one cycle. Errors in mV; `out_of_domain` is a share of the samples."""
+
+    cycle: str
+    cell: str = ""
+    ambient_degC: float | None = None
+    split: str
+    seed: int = 0
+    rmse: float | None = None
+    mae: float | None = None
+    max: float | None = None
+    p99: float | None = None
+    n: int | None = None
+    nrmse: float | None = None
+    r2: float | None = None
+    rmse_transient: float | None = None
+    rmse_rest: float | None = None
+    bias: float | None = None
+    out_of_domain: float | None = None
+
+    @property
+    def record(self) -> tuple[str, float | None, str]:
+        """What the row was scored on, whatever the model and the seed."""
+        return self.cell, self.ambient_degC, self.cycle
+
+
+class Overall(BaseModel):
+    """Of the test split, in mV; `rmse_std` over seeds."""
+
+    rmse: float | None = None
+    rmse_std: float | None = None
+    mae: float | None = None
+    max: float | None = None
+    p99: float | None = None
+
+
+class Epoch(BaseModel):
+    epoch: int
+    train_rmse: float | None = None
+    validate_rmse: float | None = None
+
+
+class Curves(BaseModel):
+    """What a model learned of the cell: over `soc`, one list per temperature."""
+
+    soc: list[float] = []
+    temperature_degC: list[float] = []
+    ocv_volt: list[list[float | None]] = []
+    r0_ohm: list[list[float | None]] = []
+    r_total_ohm: list[list[float | None]] = []
+
+    @model_validator(mode="after")
+    def _one_list_per_temperature(self) -> Self:
+        for name in ("ocv_volt", "r0_ohm", "r_total_ohm"):
+            lists = getattr(self, name)
+            if lists and [len(values) for values in lists] != [len(self.soc)] * len(self.temperature_degC):
+                raise ValueError(f"{name} needs one list over soc for each of temperature_degC")
+        return self
+
+
+class ModelRun(BaseModel):
+    name: str
+    title: str = ""
+    trained: bool = True
+    parameters: int | None = None
+    training_seconds: float | None = None
+    microseconds_per_step: float | None = None
+    seeds: list[int] = []
+    twin: str | None = None
+    rows: list[Row] = []
+    overall: Overall = Overall()
+    history: dict[str, list[Epoch]] | None = None
+    curves: Curves | None = None
+
+    @property
+    def test(self) -> list[Row]:
+        return [row for row in self.rows if row.split == "test"]
+
+
+class Metrics(BaseModel):
+    task: Literal["voltage"]
+    celltwin: str
+    created: str = ""
+    seconds: float | None = None
+    dataset: Dataset
+    models: list[ModelRun]
+
+    @property
+    def ranked(self) -> list[ModelRun]:
+        """Trained models, best overall RMSE first, then the baselines likewise."""
+        return sorted(self.models, key=lambda model: (not model.trained, or_infinity(model.overall.rmse)))
+
+    @property
+    def ambients(self) -> list[float | None]:
+        """Of the test rows, in degC, coldest first; None (not known) last."""
+        return sorted({row.ambient_degC for model in self.models for row in model.test}, key=or_infinity)
+
+
+def check(data: object, where: str) -> Metrics:
+    try:
+        return Metrics.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise CelltwinError(
+            f"{where} is not the result of a voltage benchmark",
+            got=f"{place}: {first['msg']} ({error.error_count()} such faults)",
+            expected="task, celltwin, dataset and models as `celltwin benchmark` writes them",
+            fix="run the benchmark again",
+        ) from error
+
+
+def read_metrics(run: Path) -> Metrics:
+    path = run / "metrics.json"
+    if not path.is_file():
+        raise CelltwinError(
+            f"no metrics.json in {run}",
+            got="a folder without it" if run.is_dir() else "no such folder",
+            expected="the run folder of a benchmark",
+            fix="give the folder that `celltwin benchmark --out DIR` wrote",
+        )
+    return check(read_json(path), str(path))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean and, where several seeds were run, its standard deviation over them."""
+
+    mean: float | None
+    spread: float | None = None
+
+
+def or_infinity(value: float | None) -> float:
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def mean_rmse(rows: Iterable[Row]) -> Figure:
+    """Mean over cycles, then over seeds. A row without RMSE leaves none at all: failures do not hide."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row.seed, []).append(math.nan if row.rmse is None else row.rmse)
+    means = [sum(values) / len(values) for values in by_seed.values()]
+    if not means or any(math.isnan(mean) for mean in means):
+        return Figure(None)
+    mean = sum(means) / len(means)
+    several = len(means) > 1 and math.isfinite(mean)
+    return Figure(mean, statistics.stdev(means) if several else None)
+
+
+def rmse_at(model: ModelRun, ambient: float | None) -> Figure:
+    return mean_rmse(row for row in model.test if row.ambient_degC == ambient)
+
+
+def rmse_overall(model: ModelRun) -> Figure:
+    return Figure(model.overall.rmse, model.overall.rmse_std)
+
+
+def number_text(value: float | None, digits: int = 1) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    text = "∞" if math.isinf(value) else f"{abs(value):,.{digits}f}"
+    return f"−{text}" if value < 0 and text.strip("0.") else text
+
+
+def degrees_text(ambient: float | None) -> str:
+    return "ambient unknown" if ambient is None else f"{number_text(ambient, 0 if ambient == round(ambient) else 1)} °C"
+
+
+def figure_text(figure: Figure, digits: int = 1) -> str:
+    spread = f" ± {number_text(figure.spread, digits)}" if figure.spread is not None else ""
+    return number_text(figure.mean, digits) + spread
