@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import jax
+import pooch
 import pyarrow.parquet as pq
 import typer
 import typer.core
@@ -91,6 +93,8 @@ def _main(
     ] = False,
 ) -> None:
     logging.getLogger("jax").setLevel(logging.ERROR)
+    if jax.config.jax_compilation_cache_dir is None:  # compiled programs serve the next run too
+        jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("celltwin")) / "compiled"))
 
 
 Data = Annotated[

@@ -52,7 +52,12 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CelltwinError(f"cannot read {path}", got=error, expected="a JSON file written by celltwin") from error
+        raise CelltwinError(
+            f"cannot read {path}",
+            got=error,
+            expected="a JSON file written by celltwin",
+            fix="restore the file, or run the command that wrote it again",
+        ) from error
 
 
 def plain(value: Any) -> Any:
