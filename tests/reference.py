@@ -71,11 +71,14 @@ def leak(memory: Any, value: float, dt: float, time_constants: Any) -> np.ndarra
     )
 
 
+def affine(layer: Any, x: Any) -> np.ndarray:
+    return np.asarray(layer.weight, float) @ np.asarray(x, float) + np.asarray(layer.bias, float)
+
+
 def mlp(network: Any, x: Any) -> np.ndarray:
     for layer in network.layers[:-1]:
-        x = np.tanh(np.asarray(layer.weight, float) @ x + np.asarray(layer.bias, float))
-    last = network.layers[-1]
-    return np.asarray(last.weight, float) @ x + np.asarray(last.bias, float)
+        x = np.tanh(affine(layer, x))
+    return affine(network.layers[-1], x)
 
 
 def hats(x: float, nodes: Any) -> list[float]:
@@ -152,25 +155,35 @@ def narx(model: Any, record: Record) -> np.ndarray:
 
 
 def hybrid(model: Any, record: Record) -> np.ndarray:
-    circuit, domain = model.base.circuit, model.domain
-    corrections, currents = np.zeros(7), np.zeros(7)
+    """Both residuals: the NARX remembers what it corrected, the GRU has a state of its own."""
+    circuit, domain, residual = model.base.circuit, model.domain, model.residual
+    recurrent = hasattr(residual, "candidate")
+    memory, currents = np.zeros(len(residual.readout.weight[0]) if recurrent else 7), np.zeros(7)
     out = []
     steps = zip(samples(record), thevenin_steps(circuit, record), strict=True)
     for (current, temperature, dt, soc), (voltage, pairs) in steps:
         i, t = scaled(domain, 0, current), scaled(domain, 1, temperature)
         currents = leak(currents, i, dt, MEMORIES)
         over = voltage - ocv(circuit.ocv, soc, temperature)
-        x = np.array([*corrections, *currents, *hats(soc, FEATURES), i, t, over / 0.1, *(pairs / 0.1)])
+        x = np.array([*currents, *hats(soc, FEATURES), i, t, over / 0.1, *(pairs / 0.1)])
+        if recurrent:
+            z, r = np.split(sigmoid(affine(residual.gates, [*x, *memory])), 2)
+            n = np.tanh(affine(residual.candidate, [*x, *(r * memory)]))
+            held = z ** (dt / residual.period)
+            memory = held * memory + (1 - held) * n
+            proposed = affine(residual.readout, memory)[0]
+        else:
+            proposed = mlp(residual.network, np.array([*memory, *x]))[0]
         away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
-        e = min(max(1 - 10 * away, 0.0), 1.0) * 10.0 * tanh(mlp(model.network, x)[0] / 10.0)
-        corrections = leak(corrections, e, dt, MEMORIES)
+        e = min(max(1 - 10 * away, 0.0), 1.0) * 10.0 * tanh(proposed / 10.0)
+        if not recurrent:
+            memory = leak(memory, e, dt, MEMORIES)
         out.append(voltage + 0.03 * e)
     return np.array(out)
 
 
 def lstm(model: Any, record: Record) -> np.ndarray:
     domain = model.domain
-    weight, bias = np.asarray(model.gates.weight, float), np.asarray(model.gates.bias, float)
     i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
     excess = (record.voltage[0] - ohmic_voltage(model.static, soc0, t0, i0)) / 0.1
     shown = [min(max(excess, -3.0), 3.0), scaled(domain, 0, i0), scaled(domain, 1, t0), scaled(domain, 2, soc0)]
@@ -179,13 +192,12 @@ def lstm(model: Any, record: Record) -> np.ndarray:
     out = []
     for current, temperature, dt, soc in samples(record):
         x = np.array([scaled(domain, 0, current), scaled(domain, 1, temperature), *hats(soc, FEATURES), *h])
-        f, i, o, g = np.split(weight @ x + bias, 4)
+        f, i, o, g = np.split(affine(model.gates, x), 4)
         f, i, o, g = sigmoid(f) * exp(-1e-6), sigmoid(i), sigmoid(o), np.tanh(g)
         held = f ** (dt / model.period)
         c = held * c + (1 - held) / (1 - f) * i * g
         h = o * np.tanh(c)
-        y = np.asarray(model.readout.weight, float) @ h + np.asarray(model.readout.bias, float)
-        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * y[0])
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * affine(model.readout, h)[0])
     return np.array(out)
 
 
@@ -195,6 +207,7 @@ MODELS: Mapping[str, Any] = {
     "thevenin": thevenin,
     "narx": narx,
     "hybrid": hybrid,
+    "hybrid-gru": hybrid,
     "lstm": lstm,
 }
 

@@ -12,7 +12,7 @@ from celltwin import models
 from celltwin.evaluation import protocol
 from celltwin.interface import Input, inputs_of, run, simulate, simulate_records, stack, start_of
 
-TIGHT = 2e-6  # V: the same sums in another order
+TIGHT = 1e-5  # V: what single precision leaves between programs compiled for different shapes
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_measured_voltage_is_never_seen_after_the_start(twin, record, path):
 def test_the_start_is_seen(twins, record):
     # Else the test above would say nothing about models that could use a voltage.
     raised = replace(record, voltage=record.voltage + 0.02)
-    for name in ("hold", "thevenin", "narx", "hybrid", "lstm"):
+    for name in ("hold", "thevenin", "narx", "hybrid", "hybrid-gru", "lstm"):
         before, after = (twins[name].simulate(r).voltage for r in (record, raised))
         assert np.abs(after - before).max() > 1e-4, name
 

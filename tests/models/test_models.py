@@ -94,8 +94,9 @@ def test_a_longer_step_forgets_and_gathers_more(twins, drives):
 # --- hybrid --------------------------------------------------------------------------------------------------------
 
 
-def test_outside_its_training_domain_a_hybrid_is_its_circuit(twins, drives):
-    hybrid, circuit = twins["hybrid"], twins["thevenin"]
+@pytest.mark.parametrize("name", [family.name for family in models.families() if family.base])
+def test_outside_its_training_domain_a_hybrid_is_its_circuit(name, twins, drives):
+    hybrid, circuit = twins[name], twins["thevenin"]
     inside = drives["25degC", "LA92"]
     outside = inside.between(0)
     object.__setattr__(outside, "temperature", inside.temperature + 30.0)
@@ -128,8 +129,8 @@ def test_the_circuit_of_a_hybrid_is_fixed(twins):
     model = twins["hybrid"].model
     assert not any(jax.tree.leaves(trainable(model).base))
     assert not any(jax.tree.leaves(trainable(model).domain))
-    assert all(jax.tree.leaves(trainable(model).network))
-    assert parameters(model) == parameters(model.network)
+    assert all(jax.tree.leaves(trainable(model).residual))
+    assert parameters(model) == parameters(model.residual)
 
 
 # --- registry ------------------------------------------------------------------------------------------------------

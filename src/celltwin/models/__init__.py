@@ -104,7 +104,16 @@ register(
     Family(
         "hybrid",
         "NARX residual on the Thevenin circuit, fed with the circuit's states",
-        lambda records, domain, key, base: Hybrid.create(records, domain, key, base),
+        lambda records, domain, key, base: Hybrid.narx(records, domain, key, base),
+        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+        base="thevenin",
+    )
+)
+register(
+    Family(
+        "hybrid-gru",
+        "GRU-32 residual on the Thevenin circuit, fed with the circuit's states",
+        lambda records, domain, key, base: Hybrid.gru(records, domain, key, base),
         Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
         base="thevenin",
     )
