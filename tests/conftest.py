@@ -4,13 +4,14 @@ import atexit
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 # What one test compiled the next ones, their worker processes and the commands they run need not compile again.
 # Before the first import of jax, which reads it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="celltwin-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import equinox as eqx
@@ -21,9 +22,11 @@ import pytest
 from hypothesis import settings
 
 import reference
-from celltwin import models
+from celltwin import benchmark, models
+from celltwin.data import datasets
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split
+from celltwin.learning.plan import Plan
 from celltwin.learning.training import trainable
 from celltwin.twin import Twin
 
@@ -147,3 +150,31 @@ def in_double():
             lambda leaf: jnp.asarray(np.asarray(leaf), np.float64) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf,
             tree,
         )
+
+
+# --- tiny trainings ------------------------------------------------------------------------------------------------
+
+
+def tiny(plan):
+    if plan.adam_rounds:
+        return Plan(adam_rounds=2, updates=5, lanes=4, chunk=50)
+    return Plan(lbfgs_rounds=2, iterations=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_plans():
+    """The registered models with plans of a second each, for the rest of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        for family in models.families():
+            if family.plan:
+                patch.setitem(models._families, family.name, replace(family, plan=tiny(family.plan)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, dataset_folder, tiny_plans):
+    """A benchmark of a baseline and a hybrid of two seeds: read it, do not change it."""
+    dataset = datasets.load(dataset_folder)
+    out = tmp_path_factory.mktemp("runs") / "run"
+    metrics = benchmark.run(dataset, dataset.split(), ["ohmic", "hybrid"], out, seeds=(0, 1))
+    return out, metrics

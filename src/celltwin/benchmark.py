@@ -68,7 +68,9 @@ def run(
         "models": {job.family.name: job.plan.model_dump(exclude={"seed"}) if job.plan else None for job in jobs},
         "seeds": list(seeds),
         "quick": quickly,
-        "records": {r.label: r.content_hash for side in (split.train, split.validate, split.test) for r in side},
+        "records": {
+            side: {r.label: r.content_hash for r in getattr(split, side)} for side in ("train", "validate", "test")
+        },
     }
     _begin(out, config, resume)
     handler = logging.FileHandler(out / "log.txt", encoding="utf-8")

@@ -46,7 +46,7 @@ def score(record: Record, simulated: Any) -> Row:
         "n": int(known.sum()),
         "bias": float(np.mean(error)),
         "nrmse": rmse / span if span > 0 else float("nan"),
-        "r2": 1.0 - (rmse / spread) ** 2 if spread > 0 else float("nan"),
+        "r2": 1.0 - (rmse / spread) ** 2 if span > 0 else float("nan"),
         "rmse_transient": _rms(error[transient]),
         "rmse_rest": _rms(error[rest]),
     }

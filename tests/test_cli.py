@@ -1,0 +1,354 @@
+"""Every command: its example parses, it does what it says, and what it refuses it refuses in one line."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import reference
+from celltwin import __version__, models
+from celltwin import twin as twin_file
+from celltwin.cli import app
+from celltwin.data import datasets
+from celltwin.evaluation import protocol
+
+GROUP = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, tiny_plans):
+    """Runs a command line in an empty folder: status, printed output, printed errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, ANSI.sub("", result.stdout), ANSI.sub("", result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Runs a command line that must be refused: the one line it is answered with."""
+
+    def refused(*arguments):
+        status, _, errors = run(*arguments)
+        lines = [line for line in errors.splitlines() if line.startswith("error:")]
+        assert status == 2, errors
+        assert len(lines) == 1, errors
+        assert "Traceback" not in errors
+        return lines[0]
+
+    return refused
+
+
+@pytest.fixture
+def cell(twins, tmp_path):
+    return twins["thevenin"].save(tmp_path / "cell.twin")
+
+
+@pytest.fixture
+def log(drives, tmp_path):
+    """A log as testers write it."""
+    record = drives["25degC", "LA92"]
+    path = tmp_path / "log.csv"
+    rows = zip(record.time, record.voltage, record.current, record.temperature, strict=True)
+    text = "\n".join(",".join(f"{x:.6f}" for x in row) for row in rows)
+    path.write_text(f"Time (s),Voltage (V),Current (A),Temperature (degC)\n{text}\n")
+    return path
+
+
+@pytest.fixture
+def negated(drives, tmp_path):
+    record = drives["25degC", "LA92"]
+    path = tmp_path / "negated.parquet"
+    replace(record, current=-record.current, net_capacity=-record.net_capacity).save(path)
+    return path
+
+
+# --- help ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_are_those_that_others_call():
+    assert set(COMMANDS) >= {"benchmark", "fit", "evaluate", "simulate", "inspect", "report", "models"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example_that_parses(name, run):
+    command = GROUP.commands[name]
+    match = re.match(r"Example: celltwin (.+)$", command.epilog)
+    words = shlex.split(match[1])
+    assert words[0] == name
+    command.make_context(name, words[1:])  # raises for an option that there is not
+    status, printed, _ = run(name, "-h")
+    assert status == 0
+    assert " ".join(match[0].split()[:3]) in " ".join(printed.split())
+
+
+def test_the_command_itself_has_help_and_a_version(run):
+    status, printed, _ = run("-h")
+    assert status == 0
+    assert "Example: celltwin benchmark" in printed
+    assert all(name in printed for name in COMMANDS)
+    assert run("--version")[:2] == (0, f"{__version__}\n")
+
+
+def test_an_unknown_option_or_command_is_status_2(run):
+    assert run("models", "--nothing")[0] == 2
+    assert run("modles")[0] == 2
+    assert run("evaluate")[0] == 2
+
+
+# --- models --------------------------------------------------------------------------------------------------------
+
+
+def test_models_are_listed_with_a_line_each(run):
+    status, printed, _ = run("models")
+    assert status == 0
+    for family in models.families():
+        assert re.search(rf"^\s*{family.name} .*{re.escape(family.title[:20])}", printed, re.MULTILINE)
+
+
+# --- benchmark and report ------------------------------------------------------------------------------------------
+
+
+def test_benchmark(run, dataset_folder, tmp_path):
+    arguments = ("benchmark", "--data", dataset_folder, "--models", "ohmic, hold", "--out", tmp_path / "run")
+    status, printed, errors = run(*arguments, "--quick")
+    assert status == 0, errors
+    assert "3 training, 1 validation and 2 test records" in printed
+    assert "report.html" in printed
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [m["name"] for m in metrics["models"]] == ["ohmic", "hold"]
+
+
+def test_benchmark_names_its_folder_by_itself(run, dataset_folder, tmp_path):
+    assert run("benchmark", "--data", dataset_folder, "--models", "hold", "--split", "cold")[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(rf"{dataset_folder.name}-\d{{8}}-\d{{6}}", folder.name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "thevenim"], "did you mean 'thevenin'"),
+        (["--data", "dema"], "did you mean 'demo'"),
+        (["--task", "soc"], "no task 'soc'; expected: voltage"),
+        (["--resume"], "add --out DIR"),
+        (["--split", "warm"], "no split 'warm'; got: warm; expected: cold"),
+        (["--out", "/proc/none/run"], "/proc/none"),
+    ],
+)
+def test_benchmark_refuses(refused, dataset_folder, arguments, message):
+    data = [] if "--data" in arguments else ["--data", dataset_folder]
+    few = [] if "--models" in arguments else ["--models", "hold"]
+    assert message in refused("benchmark", *data, *few, *arguments)
+
+
+def test_a_run_is_gone_on_with_only_if_asked(run, refused, dataset_folder):
+    arguments = ("benchmark", "--data", dataset_folder, "--models", "hold", "--out", "run")
+    assert run(*arguments)[0] == 0
+    assert "fix: add --resume" in refused(*arguments)
+    assert run(*arguments, "--resume")[0] == 0
+
+
+def test_report_is_written_again(run, refused, finished_run, tmp_path):
+    status, printed, _ = run("report", finished_run[0], "--out", tmp_path / "page.html")
+    assert status == 0
+    assert "page.html" in printed
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html>")
+    assert "no metrics.json" in refused("report", tmp_path)
+
+
+# --- fit -----------------------------------------------------------------------------------------------------------
+
+
+def test_fit_writes_a_twin(run, dataset_folder, tmp_path):
+    (tmp_path / "plan.toml").write_text("[training]\nadam_rounds = 1\nupdates = 2\n")
+    status, printed, errors = run(
+        "fit", "hybrid", dataset_folder, "--out", "cell.twin", "--seed", 3, "--config", "plan.toml"
+    )
+    assert status == 0, errors
+    assert "cell.twin" in printed
+    one = twin_file.load(tmp_path / "cell.twin")
+    assert (one.name, one.card["seed"], one.card["plan"]["updates"], one.card["licence"]) == ("hybrid", 3, 2, "MIT")
+    assert [row["cycle"] for row in one.card["validation"]] == ["UDDS"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cell.twin", "plan.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nupdate = 2", "training.update"),
+        ("[training]\nupdates = 'many'", "training.updates"),
+        ("[plan]\nupdates = 2", "unknown tables; got: plan; expected: [training]"),
+        ("[training", "not valid TOML"),
+    ],
+)
+def test_fit_refuses_a_configuration(refused, dataset_folder, tmp_path, text, message):
+    (tmp_path / "plan.toml").write_text(text)
+    assert message in refused("fit", "narx", dataset_folder, "--config", "plan.toml")
+
+
+def test_fit_refuses(refused, dataset_folder, tmp_path):
+    assert "did you mean 'lstm'" in refused("fit", "lstmm", dataset_folder)
+    assert "there is no dataset" in refused("fit", "hold", tmp_path / "none")
+    assert "/proc/none" in refused("fit", "hold", dataset_folder, "--out", "/proc/none/cell.twin")
+    assert "none.toml" in refused("fit", "narx", dataset_folder, "--config", "none.toml")
+
+
+# --- evaluate ------------------------------------------------------------------------------------------------------
+
+ROW = {"cycle", "ambient_degC", "rmse", "mae", "max", "p99", "n"}
+
+
+def test_evaluate_writes_its_figures(run, cell, dataset_folder, twins, tmp_path):
+    status, printed, errors = run("evaluate", cell, dataset_folder, "--json", "figures.json")
+    assert status == 0, errors
+    assert "LA92" in printed
+    result = json.loads((tmp_path / "figures.json").read_text())
+    assert set(result) == {"task", "rows", "overall"}
+    assert result["task"] == "voltage"
+    expected = protocol.evaluate(twins["thevenin"], datasets.load(dataset_folder).split().test)
+    assert [(r["cycle"], r["ambient_degC"], r["n"]) for r in result["rows"]] == [
+        ("LA92", 25.0, 650),
+        ("LA92", 5.0, 600),
+    ]
+    for row, wanted in zip(result["rows"], expected, strict=True):
+        assert set(row) >= ROW
+        assert row["rmse"] == pytest.approx(wanted["rmse"], rel=1e-6)
+    assert result["overall"]["rmse"] == pytest.approx(np.mean([r["rmse"] for r in expected]), rel=1e-6)
+
+
+def figures(run, *arguments):
+    status, printed, errors = run("evaluate", *arguments, "--json", "-")
+    assert status == 0, errors
+    return json.loads(printed), errors
+
+
+def test_evaluate_cycles_from_a_point_and_with_faults(run, cell, dataset_folder):
+    named, notes = figures(run, cell, dataset_folder, "--cycles", "5degC/LA92", "--cycles", "Mixed2")
+    assert sorted(r["cycle"] for r in named["rows"]) == ["LA92", "Mixed2"]
+    assert "1 of 2 cycles were among this twin's training records" in " ".join(notes.split())
+    half, _ = figures(run, cell, dataset_folder, "--start", 0.5)
+    assert [r["n"] for r in half["rows"]] == [325, 300]
+    good, _ = figures(run, cell, dataset_folder)
+    bad, _ = figures(run, cell, dataset_folder, "--fault", "current_offset=0.3", "--fault", "temperature_offset=-3")
+    assert bad["overall"]["rmse"] != pytest.approx(good["overall"]["rmse"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cycles", "LA29"], "'LA29' matches no record"),
+        (["--start", "1.5"], "--start is no fraction; got: 1.5"),
+        (["--fault", "offset=1"], "no fault 'offset'; expected: current_offset"),
+        (["--fault", "current_offset=much"], "--fault is not NAME=VALUE; got: current_offset=much"),
+        (["--json", "/proc/none/figures.json"], "/proc/none"),
+    ],
+)
+def test_evaluate_refuses(refused, cell, dataset_folder, arguments, message):
+    assert message in refused("evaluate", cell, dataset_folder, *arguments)
+
+
+@pytest.mark.parametrize("content", [b"", b"no twin", b"\x80\x04K\x01."])
+@pytest.mark.parametrize("command", ["evaluate", "simulate"])
+def test_a_file_that_is_no_twin_is_refused(refused, dataset_folder, log, tmp_path, command, content):
+    (tmp_path / "bad.twin").write_bytes(content)
+    arguments = {"evaluate": [dataset_folder], "simulate": [log, "--out", "out.parquet"]}[command]
+    assert "bad.twin is not a file of celltwin, or is damaged" in refused(command, "bad.twin", *arguments)
+    assert "there is no file none.twin" in refused(command, "none.twin", *arguments)
+
+
+# --- simulate ------------------------------------------------------------------------------------------------------
+
+
+def test_simulate_puts_its_columns_beside_the_input(run, twins, cell, log, drives, tmp_path):
+    status, printed, errors = run("simulate", cell, log, "--out", "out.parquet", "--initial-soc", 1.0)
+    assert status == 0, errors
+    assert "RMSE" in printed
+    table = pq.read_table(tmp_path / "out.parquet")
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    given = pc.read_csv(log)
+    for name, header in (("voltage_volt", "Voltage (V)"), ("current_ampere", "Current (A)")):
+        np.testing.assert_allclose(columns[name], given[header].to_numpy())
+    assert columns["in_domain"].dtype == bool
+    expected = twins["thevenin"].simulate(drives["25degC", "LA92"]).voltage
+    np.testing.assert_allclose(columns["simulated_voltage_volt"], expected, atol=1e-4)
+
+
+def test_simulate_finds_the_initial_soc_of_a_rested_log(run, twins, cell, log):
+    assert run("simulate", cell, log, "--out", "out.parquet")[0] == 0
+
+
+def test_simulate_refuses(refused, cell, log, negated, tmp_path):
+    assert "--initial-soc is no fraction" in refused("simulate", cell, log, "--out", "o.parquet", "--initial-soc", 80)
+    assert "no such file" in refused("simulate", cell, "none.csv", "--out", "o.parquet")
+    assert "/proc/none" in refused("simulate", cell, log, "--out", "/proc/none/o.parquet")
+    assert "--current-sign discharge" in refused("simulate", cell, negated, "--out", "o.parquet")
+    lines = log.read_text().splitlines()
+    (tmp_path / "loaded.csv").write_text("\n".join([lines[0], *lines[30:]]))
+    assert "initial SOC of 'loaded' is unknown" in refused("simulate", cell, "loaded.csv", "--out", "o.parquet")
+    assert not (tmp_path / "o.parquet").exists()
+
+
+# --- inspect -------------------------------------------------------------------------------------------------------
+
+
+def test_inspect_shows_and_plots(run, log, tmp_path):
+    status, printed, errors = run("inspect", log, "--plot", "log.html")
+    assert status == 0, errors
+    assert "log" in printed
+    assert "650" in printed
+    page = (tmp_path / "log.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert '"name":"voltage"' in page
+
+
+def test_inspect_refuses_a_wrong_sign_and_says_how_to_turn_it(refused, run, log, negated):
+    assert "--current-sign discharge" in refused("inspect", negated)
+    assert run("inspect", negated, "--current-sign", "discharge")[0] == 0
+    assert "expected: charge or discharge" in refused("inspect", log, "--current-sign", "up")
+
+
+def test_inspect_goes_on_after_a_bad_file(run, log, negated):
+    status, printed, errors = run("inspect", negated, log, "none.csv")
+    assert status == 2
+    assert "log" in printed
+    assert errors.count("error:") == 2
+
+
+def test_inspect_reads_an_ocv_table(run, tmp_path):
+    circuit = reference.Circuit()
+    rows = "\n".join(f"{soc:.2f},{circuit.ocv(soc):.4f}" for soc in np.linspace(0, 1, 21))
+    (tmp_path / "ocv.csv").write_text(f"soc,ocv_volt\n{rows}\n")
+    status, printed, errors = run("inspect", "ocv.csv")
+    assert status == 0, errors
+    assert "OCV" in printed
+
+
+# --- as a process --------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_one_line_of_what_got_expected_and_fix():
+    command = [sys.executable, "-m", "celltwin.cli", "fit", "thevenim", "demo"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert re.fullmatch(
+        r"error: there is no model 'thevenim'; got: thevenim; expected: hold, .*; fix: did you mean 'thevenin'\?\n",
+        result.stderr,
+    )
