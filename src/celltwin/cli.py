@@ -34,7 +34,7 @@ from celltwin.learning.plan import Plan
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
-DEFAULT_MODELS = "hold,ohmic,thevenin,narx,hybrid,lstm"
+DEFAULT_MODELS = "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru"
 
 # A pipe or a log file has no width of its own; tables need about this.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

@@ -11,7 +11,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     adam_rounds: int = 0
-    passes: int = 150  # over the training data at the most, which shortens Adam on small datasets
+    passes: int = 100  # over the training data at the most, which shortens Adam on small datasets
     updates: int = 200  # Adam updates in a round
     lanes: int = 40  # records side by side in an update
     chunk: int = 200  # samples that the gradient reaches back
