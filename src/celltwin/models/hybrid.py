@@ -5,9 +5,9 @@
     NARX residual    e_k = N(leaky memories of e, x_k)
     GRU residual     e_k = w h_k,  h_k = z^d h + (1 - z^d) tanh(n),  d = dt / dt_trained
 
-The NARX is fed its own past corrections; the GRU (Cho et al., EMNLP 2014) keeps a state of its own, with the update gate
-held over the step. Both are fed the circuit's states, the overpotentials of its RC pairs. The weight w falls from one
-to zero as a sample leaves the training domain, where the twin is the circuit and nothing else. The correction is
+The NARX is fed its own past corrections; the GRU (Cho et al., EMNLP 2014) keeps a state of its own, with the update
+gate held over the step. Both are fed the circuit's states, the overpotentials of its RC pairs. The weight w falls from
+one to zero as a sample leaves the training domain, where the twin is the circuit and nothing else. The correction is
 bounded by tanh to +-0.3 V.
 """
 
