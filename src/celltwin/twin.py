@@ -11,6 +11,7 @@ import importlib
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,23 +126,25 @@ def probe(model: Any, soc: np.ndarray, temperature: float, cell: Cell) -> tuple[
     Open-circuit voltage (V) in the first moment of a rest, and dV/dI (ohm) of a 1C discharge from rest after the
     first second and after a minute.
     """
+    seen = _probe(model, jnp.asarray(soc, jnp.float32), jnp.asarray(temperature, jnp.float32), cell)
+    return tuple(np.asarray(a) for a in seen)  # pyright: ignore[reportReturnType]
 
+
+@partial(jax.jit, static_argnames="cell")
+def _probe(model: Any, soc: jax.Array, degrees: jax.Array, cell: Cell) -> tuple[jax.Array, ...]:
     def respond(soc: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        dtype = soc.dtype
-        zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
-        degrees, capacity = temperature * one, cell.reference_capacity_ah * one
-        current = -cell.nominal_capacity_ah * one
+        zero, one = jnp.zeros((), soc.dtype), jnp.ones((), soc.dtype)
+        capacity, current = cell.reference_capacity_ah * one, -cell.nominal_capacity_ah * one
         ocv = float(np.mean(cell.voltage_limits_volt)) * one
         for _ in range(4):  # a rested cell wakes with its own open-circuit voltage
-            ocv = model.step(model.init(Start(ocv, zero, degrees, soc, capacity)), Input(zero, degrees, zero))[
-                1
-            ].voltage
+            woken = model.init(Start(ocv, zero, degrees, soc, capacity))
+            ocv = model.step(woken, Input(zero, degrees, zero))[1].voltage
         state = model.init(Start(ocv, zero, degrees, soc, capacity))
         load = Input(*(jnp.full(PROBE_SECONDS, value) for value in (current, degrees, one)))
         voltage = run(model, state, load)[1].voltage
         return ocv, (voltage[0] - ocv) / current, (voltage[-1] - ocv) / current
 
-    return tuple(np.asarray(a) for a in jax.vmap(respond)(jnp.asarray(soc, jnp.float32)))  # pyright: ignore[reportReturnType]
+    return jax.vmap(respond)(soc)
 
 
 def _describe(node: Any) -> Any:
