@@ -121,7 +121,8 @@ def fit(
         state = files.load_tree(checkpoint, state)
         rows: list[dict[str, Any]] = about["history"]
         history = [Progress(**{k: _number(v) for k, v in row.items()}) for row in rows]
-        spent, best = history[-1].seconds, about["best"]
+        spent = history[-1].seconds
+        best = float("inf") if about["best"] is None else about["best"]  # infinite is null in JSON
 
     rounds = plan.adam_rounds + plan.lbfgs_rounds
 
@@ -138,7 +139,7 @@ def fit(
             break
         if adam and number < plan.adam_rounds:
             params, optimiser, loss = adam.round(state.params, state.optimiser, number, at(number))
-            candidate = adam.average(optimiser)
+            candidate = optimiser.average
         else:
             assert lbfgs is not None
             start = state.best if number == plan.adam_rounds else state.params
@@ -148,8 +149,8 @@ def fit(
             raise CelltwinError("training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate")
         validated = rmse(eqx.combine(candidate, frozen), split.validate)
         score = validated if split.validate else -float(number)
-        if score < best or not history:
-            best = score
+        if score < best or not history:  # a simulation that diverges scores NaN, which is never better
+            best = score if np.isfinite(score) else float("inf")
             state = state._replace(best=candidate)
         state = state._replace(params=params, optimiser=optimiser)
         train_rmse = MILLIVOLT * float(np.sqrt(max(loss, 0.0) / LOSS_UNIT))
@@ -175,10 +176,10 @@ class _State(NamedTuple):
 
 def _stale(history: list[Progress], plan: Plan) -> bool:
     """Has validation not improved for `patience` rounds of the optimiser that is at work?"""
-    current = [p.validate_rmse for p in history[plan.adam_rounds :] or history]
-    if len(current) <= plan.patience or np.isnan(current).any():
+    current = np.array([p.validate_rmse for p in history[plan.adam_rounds :] or history])
+    if len(current) <= plan.patience or np.isnan(current).all():
         return False
-    return int(np.argmin(current)) < len(current) - plan.patience
+    return int(np.nanargmin(current)) < len(current) - plan.patience
 
 
 def _penalty(model: Any) -> jax.Array:
@@ -224,10 +225,6 @@ class _Adam:
         models = jax.vmap(eqx.combine(params, self.frozen).init)(first)
         return _Lanes(self.optimiser.init(params), params, jnp.zeros((), jnp.int32), models)
 
-    def average(self, lanes: _Lanes) -> Any:
-        """Averaged weights, corrected for the few updates at the beginning."""
-        return lanes.average
-
     def places(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Record, chunk and whether a lane starts anew there, for each update of a round: [updates, lanes].
 
@@ -265,7 +262,6 @@ class _Adam:
             state = jax.tree.map(lambda new, old: jnp.where(_as(fresh, new), new, old), begun, lanes.models)
             state, output = jax.vmap(lambda s, u: run(model, s, u))(state, inputs)
             error = jnp.where(mask, output.voltage - voltage, 0.0)
-            # By the number of samples in a full chunk, so that a short one does not weigh more.
             return LOSS_UNIT * (jnp.sum(error**2) / jnp.maximum(jnp.sum(mask), 1) + _penalty(model)), state
 
         (value, models), gradient = jax.value_and_grad(loss, has_aux=True)(params)
@@ -277,6 +273,7 @@ class _Adam:
         )
         step, state = self.optimiser.update(gradient, lanes.optax, params)
         params = optax.apply_updates(params, step)
+        # The average forgets its first updates quickly, when there are few to average.
         keep = jnp.minimum(self.plan.averaging, lanes.updates / (lanes.updates + 10.0))
         average = jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, lanes.average, params)
         return params, _Lanes(state, average, lanes.updates + 1, models), value
