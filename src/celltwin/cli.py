@@ -93,7 +93,7 @@ def _main(
     ] = False,
 ) -> None:
     logging.getLogger("jax").setLevel(logging.ERROR)
-    if jax.config.jax_compilation_cache_dir is None:  # compiled programs serve the next run too
+    if jax.config.values["jax_compilation_cache_dir"] is None:  # compiled programs serve the next run too
         jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("celltwin")) / "compiled"))
 
 

@@ -99,10 +99,7 @@ def test_units_and_separators_give_the_same_record(
         [f"2024-03-01 12:{int(t) // 60:02d}:{int(t) % 60:02d}.500+01:00" for t in TIME],
         [f"2/3/2024 1:{int(t) // 60:02d}:{int(t) % 60:02d} PM" for t in TIME],
         [f"15.03.2024 13:{int(t) // 60:02d}:{int(t) % 60:02d}" for t in TIME],
-        [
-            f"{(23 * 3600 + 3540 + int(t)) // 3600 % 24}:{(59 + int(t) // 60) % 60:02d}:{int(t) % 60:02d}"
-            for t in TIME
-        ],
+        [f"{(23 * 3600 + 3540 + int(t)) // 3600 % 24}:{(59 + int(t) // 60) % 60:02d}:{int(t) % 60:02d}" for t in TIME],
         [str(1.7e9 + t) for t in TIME],
     ],
 )
@@ -124,16 +121,12 @@ def test_missing_units_are_noted(write):
 
 
 def test_blanks_as_separator(write):
-    content = text(
-        {"~Time[s]": TIME, "U[V]": VOLTAGE, "I[A]": CURRENT}, "  ", preamble="~Resultfile of a test\n"
-    )
+    content = text({"~Time[s]": TIME, "U[V]": VOLTAGE, "I[A]": CURRENT}, "  ", preamble="~Resultfile of a test\n")
     assert_same(load(write(content, "log.txt")))
 
 
 def test_quoted_decimal_commas(write):
-    rows = [
-        f'"{t:g}","{v:.7f}","{i:g}"'.replace(".", ",") for t, v, i in zip(TIME, VOLTAGE, CURRENT, strict=True)
-    ]
+    rows = [f'"{t:g}","{v:.7f}","{i:g}"'.replace(".", ",") for t, v, i in zip(TIME, VOLTAGE, CURRENT, strict=True)]
     assert_same(load(write("Time (s),Voltage (V),Current (A)\n" + "\n".join(rows))))
 
 
@@ -195,9 +188,7 @@ def pack(groups=3, string=0.01):
 
 
 def test_bitrode_pack(write):
-    content = text(
-        pack() | {"Data Acquisition Flag": [" "] * N}, preamble="Test Name,x\n,\nNotes,  5.25b\n\n"
-    )
+    content = text(pack() | {"Data Acquisition Flag": [" "] * N}, preamble="Test Name,x\n,\nNotes,  5.25b\n\n")
     record = load(write(content + "Total Number of Data Lines in the Database: 60\n"))
     assert isinstance(record, PackRecord)
     assert record.group_voltage.shape == (N, 3)
@@ -371,9 +362,7 @@ def test_counter_set_to_zero_is_joined(write):
 
 
 def test_counter_of_both_directions_gets_the_sign_of_the_current(write):
-    record = load(
-        write(text(COLUMNS | {"Capacity(mAh)": 1e3 * np.cumsum(np.abs(np.diff(CHARGE, prepend=0.0)))}))
-    )
+    record = load(write(text(COLUMNS | {"Capacity(mAh)": 1e3 * np.cumsum(np.abs(np.diff(CHARGE, prepend=0.0)))})))
     np.testing.assert_allclose(np.diff(record.net_capacity), np.diff(CHARGE), atol=1e-6)
 
 
@@ -499,10 +488,7 @@ def test_rest_is_undecided_and_loads(write):
 
 
 def test_relaxation_under_an_offset_of_the_ammeter_is_no_contradiction():
-    assert (
-        check_sign(record_of(TIME, 3.7 - 0.1 * np.exp(-TIME / 100), np.full(N, -0.005))).verdict
-        == "undecided"
-    )
+    assert check_sign(record_of(TIME, 3.7 - 0.1 * np.exp(-TIME / 100), np.full(N, -0.005))).verdict == "undecided"
 
 
 def test_constant_current_is_judged_by_the_trend():
@@ -572,12 +558,8 @@ def test_every_measured_log(shared_data):
     wrong = []
     for path in paths:
         record = load(path)
-        counters = [record.net_capacity, None] + (
-            [] if record.net_capacity is None else [-record.net_capacity]
-        )
-        turned = [
-            check_sign(replace(record, current=-record.current, net_capacity=c)).verdict for c in counters
-        ]
+        counters = [record.net_capacity, None] + ([] if record.net_capacity is None else [-record.net_capacity])
+        turned = [check_sign(replace(record, current=-record.current, net_capacity=c)).verdict for c in counters]
         if check_sign(record).verdict != "charge" or set(turned) != {"contradiction"}:
             wrong.append(path)
     assert not wrong
@@ -604,8 +586,7 @@ def test_measured_files_with_negated_current(shared_data, tmp_path):
                     continue
             wrong.append(path)
         assert (
-            load(tmp_path / "copy.parquet", current_sign="discharge").current[-1]
-            == table["current_ampere"][-1].as_py()
+            load(tmp_path / "copy.parquet", current_sign="discharge").current[-1] == table["current_ampere"][-1].as_py()
         )
     assert not wrong
 
@@ -614,9 +595,7 @@ def test_measured_tester_files_with_negated_current(shared_data, tmp_path):
     paths = [*shared_data.glob("raw/*/*/*.csv"), *shared_data.glob("nissan_leaf_ornl/*/*.csv")]
     for path in paths:
         lines = path.read_bytes().decode("latin-1").split("\n")
-        header = next(
-            (line for line in lines if "Voltage" in line and "Current" in line and "," in line), None
-        )
+        header = next((line for line in lines if "Voltage" in line and "Current" in line and "," in line), None)
         column = 8 if header is None else [name.split("(")[0] for name in header.split(",")].index("Current")
         copy = tmp_path / path.name
         copy.write_bytes("\n".join(_negated(line, column) for line in lines).encode("latin-1"))

@@ -23,16 +23,12 @@ def record():
     charge = np.cumsum(current * np.diff(time, prepend=0.0)) / 3600.0
     temperature = np.full(len(time), 25.0)
     temperature[:5] = np.nan
-    return Record(
-        "pulse [1]", time, 3.7 + 0.1 * current, current, temperature, charge, 25.0, notes=("dropped 2 rows",)
-    )
+    return Record("pulse [1]", time, 3.7 + 0.1 * current, current, temperature, charge, 25.0, notes=("dropped 2 rows",))
 
 
 def pack(record):
     groups = np.column_stack([record.voltage, record.voltage + 0.02])
-    columns = {
-        name: getattr(record, name) for name in ("name", "time", "current", "temperature", "net_capacity")
-    }
+    columns = {name: getattr(record, name) for name in ("name", "time", "current", "temperature", "net_capacity")}
     sensors = record.temperature[:, None]
     return PackRecord(voltage=groups.sum(1), **columns, group_voltage=groups, sensor_temperature=sensors)
 
@@ -46,9 +42,7 @@ def test_summary(record):
     assert (summary.gaps, summary.gap_second, summary.groups) == (1, 3610.0, 0)
     assert summary.charged_ah - summary.discharged_ah == pytest.approx(summary.integrated_ah)
     # The step after the gap is not counted: nobody knows what passed there.
-    assert summary.integrated_ah == pytest.approx(
-        record.charge_ah[-1] - record.current[1800] * 3610.0 / 3600.0
-    )
+    assert summary.integrated_ah == pytest.approx(record.charge_ah[-1] - record.current[1800] * 3610.0 / 3600.0)
     assert summary.logged_ah == pytest.approx(record.net_capacity[-1] - record.net_capacity[0])
     assert (summary.sign.verdict, summary.notes) == ("charge", ("dropped 2 rows",))
 
