@@ -187,6 +187,14 @@ def test_the_best_round_is_kept(network, small):
     assert training.rmse(fitted.model, [itself]) == pytest.approx(min(validated), rel=1e-6)
 
 
+def test_a_diverging_validation_is_never_the_best(network, small, tmp_path, monkeypatch):
+    validated = iter([float("nan"), 7.0, 5.0, 6.0])
+    monkeypatch.setattr(training, "rmse", lambda model, records: next(validated))
+    plan = Plan(adam_rounds=4, updates=1, lanes=2, chunk=50, patience=9)
+    training.fit(network, small, plan, checkpoint=tmp_path / "state")
+    assert files.load_about(tmp_path / "state")["best"] == 5.0
+
+
 def test_training_stops_when_validation_does_not_improve(network, small):
     still = Plan(adam_rounds=12, updates=1, lanes=2, chunk=50, learning_rate=0.0, averaging=0.0, patience=2)
     history = training.fit(network, small, still).history
