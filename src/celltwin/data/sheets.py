@@ -253,7 +253,7 @@ def read_cycler(path: Path) -> Sheet:
     batterydf.
     """
     try:
-        import bdf  # optional, and slow to import
+        import bdf  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise unreadable(
             path,
