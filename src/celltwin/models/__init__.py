@@ -67,6 +67,8 @@ def families() -> list[Family]:
     return list(_families.values())
 
 
+NETWORK = Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3)  # what trains every network here
+
 register(
     Family(
         "hold",
@@ -97,7 +99,7 @@ register(
         "narx",
         "NARX: a network on its own past voltages, currents and temperature",
         lambda records, domain, key, base: Narx.create(records, domain, key),
-        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+        NETWORK,
     )
 )
 register(
@@ -105,7 +107,7 @@ register(
         "hybrid",
         "NARX residual on the Thevenin circuit, fed with the circuit's states",
         lambda records, domain, key, base: Hybrid.narx(records, domain, key, base),
-        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+        NETWORK,
         base="thevenin",
     )
 )
@@ -114,7 +116,7 @@ register(
         "hybrid-gru",
         "GRU-32 residual on the Thevenin circuit, fed with the circuit's states",
         lambda records, domain, key, base: Hybrid.gru(records, domain, key, base),
-        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+        NETWORK,
         base="thevenin",
     )
 )
@@ -123,6 +125,6 @@ register(
         "lstm",
         "LSTM-64 on current, temperature and counted charge",
         lambda records, domain, key, base: Lstm.create(records, domain, key),
-        Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3),
+        NETWORK,
     )
 )
