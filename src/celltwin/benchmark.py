@@ -207,8 +207,8 @@ def _write_predictions(rows: Sequence[protocol.Row], path: Path) -> None:
 def curves(one: Twin, split: Split) -> dict[str, Any]:
     """What a model learned of the cell, probed through its own step: OCV and resistances over SOC and temperature.
 
-    OCV is the voltage in the first moment at rest. Resistances are dV/dI of a 1C discharge: at once (`r0_ohm`) and
-    after 60 s of it (`r_total_ohm`).
+    OCV is the voltage in the first moment at rest. Resistances are dV/dI of a 1C discharge: after its first second
+    (`r0_ohm`) and after a minute (`r_total_ohm`).
     """
     soc = np.linspace(0.02, 1.0, 50)
     ambients = {r.ambient_degC for r in split.train if not np.isnan(r.ambient_degC)}

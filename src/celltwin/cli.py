@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,7 @@ class _Commands(typer.core.TyperGroup):
             err.print(f"[bold red]error:[/] {_escape(f'{error.filename}: {error.strerror}')}", soft_wrap=True)
             _leave(BAD_INPUT)
         except (KeyboardInterrupt, training.Interrupted):
-            err.print("interrupted; add --resume to go on where it stopped")
+            err.print("interrupted; fit and benchmark go on where they stopped with the same --out and --resume")
             _leave(INTERRUPTED)
 
 
@@ -119,7 +119,7 @@ def benchmark_(
     task: Annotated[str, typer.Option(help="What the models are to say: voltage.")] = "voltage",
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<dataset>-<time>.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the training: to try out, not to judge.")] = False,
-    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds; the spread over them is reported.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     split: SplitName = None,
@@ -130,6 +130,8 @@ def benchmark_(
     if resume and out_dir is None:
         raise CelltwinError("--resume needs to know which run", fix="add --out DIR")
     chosen = [name.strip() for name in names.split(",") if name.strip()]
+    if not chosen:
+        raise CelltwinError("--models names none", got=repr(names), expected="names that celltwin models lists")
     for name in chosen:
         models.family(name)
     with out.status(f"reading {data}"):
@@ -140,6 +142,8 @@ def benchmark_(
         f"{dataset.cell.name}: {len(parts.train)} training, {len(parts.validate)} validation "
         f"and {len(parts.test)} test records"
     )
+    out.print(f"run folder: {folder}", soft_wrap=True)
+    _note_gaps(dataset.records)
     with _bars() as listen:
         metrics = benchmark.run(
             dataset,
@@ -169,7 +173,7 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted training of the same --out.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the random start.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.")] = 0,
     split: SplitName = None,
 ) -> None:
     """Train one model on a dataset's training records and save its twin."""
@@ -178,15 +182,21 @@ def fit(
         dataset = datasets.load(data)
         parts = dataset.split(split)
     path = out_file or Path(f"{dataset.name}-{model}.twin")
+    if config is not None and family.plan is None:
+        raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = _training_table(config)
+    _note_gaps((*parts.train, *parts.validate))
     chain = [family] if family.base is None else [models.family(family.base), family]
     made: twin.Twin | None = None
     stop = threading.Event()
     with _bars() as listen:
         for one in chain:
-            plan = one.plan and one.plan.for_samples(sum(len(r) for r in parts.train))
+            plan = one.plan
             if plan:
-                plan = plan.model_copy(update={"seed": seed} | (overrides if one is family else {}))
+                mine = overrides if one is family else {}
+                plan = plan.model_copy(update={"seed": seed} | mine)
+                if "adam_rounds" not in mine:
+                    plan = plan.for_samples(sum(len(r) for r in parts.train))
             job = jobs.Job(one, seed, plan)
             checkpoint = path.with_name(f".{path.name}.{one.name}.checkpoint")
             made = jobs.train(job, dataset, parts, made, checkpoint=checkpoint, resume=resume, listen=listen, stop=stop)
@@ -201,7 +211,7 @@ def fit(
     out.print(f"twin: {path}", soft_wrap=True)
 
 
-@app.command(epilog="Example: celltwin evaluate cell.twin demo --cycles 'LA92' --json figures.json")
+@app.command(epilog="Example: celltwin evaluate cell.twin demo --cycles 'US06' --json figures.json")
 def evaluate(
     twin_file: TwinFile,
     data: Data,
@@ -226,6 +236,10 @@ def evaluate(
     seen = {r.content_hash for r in records} & set(one.domain.seen)
     if seen:
         err.print(f"[yellow]note:[/] {len(seen)} of {len(records)} cycles were among this twin's training records")
+    checked = {r.label for r in records} & set(one.card.get("split", {}).get("validate", []))
+    if checked and one.card.get("dataset") == dataset.name:
+        err.print(f"[yellow]note:[/] {len(checked)} of {len(records)} cycles chose this twin's best round (validation)")
+    _note_gaps(records)
     rows = protocol.evaluate(one, [protocol.from_fraction(r, start) for r in records], _faults(fault or []))
     result = {"task": "voltage", "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
     if json_file is not None and str(json_file) == "-":
@@ -247,8 +261,13 @@ def simulate(
     current_sign: CurrentSign = None,
 ) -> None:
     """Simulate the voltage of a log from its current and temperature."""
+    if out_file.suffix != ".parquet":
+        raise CelltwinError("--out is no parquet file", got=str(out_file), expected="a name that ends in .parquet")
     one = twin.load(twin_file)
     record = _cell_record(file, current_sign)
+    _note_gaps([record])
+    for note in record.notes:
+        err.print(f"[yellow]note:[/] {_escape(note)}", soft_wrap=True)
     record = replace(record, cell=one.cell)
     if initial_soc is not None:
         if not 0.0 <= initial_soc <= 1.0:
@@ -383,6 +402,18 @@ def _rows_table(title: str, rows: list[protocol.Row]) -> Table:
     return table
 
 
+def _note_gaps(records: Iterable[Record]) -> None:
+    """Say which records have gaps: the current after one is taken to have flowed all through it."""
+    for record in records:
+        if len(record.gaps):
+            longest = float(record.dt[record.gaps].max())
+            err.print(
+                f"[yellow]note:[/] {_escape(record.label)} has {len(record.gaps)} gaps of up to {longest:.0f} s: "
+                "its charge is uncertain after them",
+                soft_wrap=True,
+            )
+
+
 def _faults(given: list[str]) -> dict[str, float]:
     faults = {}
     for item in given:
@@ -416,6 +447,12 @@ def _training_table(path: Path | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CelltwinError(f"{path} is not valid TOML", got=error) from error
     table = content.pop("training", {})
+    if not isinstance(table, dict) or "seed" in table:
+        raise CelltwinError(
+            f"{path}: [training] is wrong",
+            got=table,
+            expected="a table of a plan's settings, without seed (--seed sets it)",
+        )
     if content:
         raise CelltwinError(f"{path} has unknown tables", got=", ".join(content), expected="[training]")
     try:

@@ -119,7 +119,7 @@ def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Sp
     """Jobs in the order to start them: bases of others first, models built on one last."""
     chosen = [models.family(name) for name in dict.fromkeys(names)]
     for family in list(chosen):
-        if family.base and family.base not in names:
+        if family.base and models.family(family.base) not in chosen:
             chosen.append(models.family(family.base))
     jobs = []
     for family in chosen:

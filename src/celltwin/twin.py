@@ -74,6 +74,13 @@ class Twin:
                 expected="a start at rest, from which the open-circuit voltage tells it",
                 fix="give --initial-soc",
             )
+        if not np.isfinite(record.voltage[0]):
+            raise CelltwinError(
+                f"initial SOC of '{record.name}' is unknown",
+                got="a first voltage that was not measured",
+                expected="one at rest, from which the open-circuit voltage tells it",
+                fix="give --initial-soc",
+            )
         soc = np.linspace(0.0, 1.0, 401)
         voltage = probe(self.model, soc, float(record.filled_temperature[0]), self.cell)[0]
         return float(soc[np.argmin(np.abs(voltage - record.voltage[0]))])

@@ -243,7 +243,14 @@ def _record(
     rested: tuple[np.ndarray, np.ndarray] | None,
 ) -> Record:
     table = description.records
-    group = file.parent.parent.name if file.parent.parent.name in cells else ""
+    group = next((name for name in (file.parent.parent.name, file.parent.name) if name in cells), "")
+    if cells and not group:
+        raise CelltwinError(
+            f"{file} belongs to none of the cells",
+            got=f"folders {file.parent.parent.name}/{file.parent.name}",
+            expected=f"one of {', '.join(cells)}, as [cells] of dataset.toml names them",
+            fix="put it into the folder of its cell: <cell>/<ambient>/<cycle>",
+        )
     ambient = importers.ambient_from_path(file)
     if ambient != ambient and table.ambient_degC is not None:
         ambient = table.ambient_degC
@@ -251,7 +258,7 @@ def _record(
         file,
         current_sign=table.current_sign,
         cell=cells.get(group, cell),
-        ambient_degC=ambient,
+        ambient_degC=None if np.isnan(ambient) else ambient,
         name=file.stem,
     )
     if isinstance(record, PackRecord):
@@ -274,10 +281,10 @@ def _initial_soc(record: Record, table: RecordsTable, rested: tuple[np.ndarray, 
                 'initial_soc = "rest" needs an ocv_table', fix="add [records] ocv_table to dataset.toml"
             )
         assert record.cell is not None
-        if abs(record.current[0]) > record.cell.nominal_capacity_ah / 20:
+        if abs(record.current[0]) > record.cell.nominal_capacity_ah / 20 or not np.isfinite(record.voltage[0]):
             raise CelltwinError(
                 f"cycle '{record.name}' does not start at rest",
-                got=f"{record.current[0]:.2f} A",
+                got=f"{record.voltage[0]:.3f} V at {record.current[0]:.2f} A",
                 expected='a rested first sample, as initial_soc = "rest" needs',
                 fix="give its initial SOC as a number",
             )

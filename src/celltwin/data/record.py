@@ -168,8 +168,9 @@ class Record:
         """SHA-256 of the measured content (not of name or origin): equal logs have equal hashes."""
         digest = hashlib.sha256()
         for column in (self.time - self.time[0], self.voltage, self.current):
-            # Rounded, so that a copy stored in another format or precision is still recognised.
-            digest.update(np.round(column, 3).astype(np.float32).tobytes())
+            # Through single precision and rounded, so that a copy stored in either is recognised; + 0 makes -0 equal 0.
+            rounded = np.round(column.astype(np.float32).astype(np.float64), 3) + 0.0
+            digest.update(rounded.astype(np.float32).tobytes())
         return digest.hexdigest()
 
     def between(self, start: int, stop: int | None = None) -> Record:

@@ -39,7 +39,7 @@ class Progress(NamedTuple):
 
     round: int
     rounds: int
-    train_rmse: float  # mV
+    train_rmse: float  # mV, the root of the mean loss, the prior included
     validate_rmse: float  # mV; NaN without validation records
     seconds: float
 
@@ -75,11 +75,14 @@ def parameters(model: Any) -> int:
 
 
 def rmse(model: Any, records: Sequence[Record]) -> float:
-    """Closed-loop RMSE in mV over all samples of whole records; NaN without records."""
+    """Closed-loop RMSE in mV over all measured samples; NaN without records, or where the simulation diverges."""
     if not records:
         return float("nan")
-    errors = [o.voltage - r.voltage for o, r in zip(simulate_records(model, records), records, strict=True)]
-    return MILLIVOLT * float(np.sqrt(np.nanmean(np.square(np.concatenate(errors)))))
+    errors = [
+        (o.voltage - r.voltage)[np.isfinite(r.voltage)]
+        for o, r in zip(simulate_records(model, records), records, strict=True)
+    ]
+    return MILLIVOLT * float(np.sqrt(np.mean(np.square(np.concatenate(errors)))))
 
 
 def fit(
@@ -175,7 +178,7 @@ class _State(NamedTuple):
 
 
 def _stale(history: list[Progress], plan: Plan) -> bool:
-    """Has validation not improved for `patience` rounds of the optimiser that is at work?"""
+    """Has validation not improved for `patience` rounds (of L-BFGS, once that is at work)? Then training ends."""
     current = np.array([p.validate_rmse for p in history[plan.adam_rounds :] or history])
     if len(current) <= plan.patience or np.isnan(current).all():
         return False
@@ -250,7 +253,9 @@ class _Adam:
             params, lanes, loss = self.update(params, lanes, self.data, self.starts, record, chunk, fresh)
             losses.append(loss)
             tick(len(losses) / self.plan.updates)
-        return params, lanes, float(np.mean([float(loss) for loss in losses]))
+        # A chunk that exploded moved nothing (see _update) and tells nothing.
+        finite = [float(loss) for loss in losses if np.isfinite(loss)]
+        return params, lanes, float(np.mean(finite)) if finite else float("nan")
 
     def _update(self, params, lanes, data, starts, record, chunk, fresh):
         inputs, voltage, mask = jax.tree.map(lambda a: a[record, chunk], data)
