@@ -163,6 +163,8 @@ def test_jobs_begin_with_the_base_and_do_not_repeat_what_has_no_seed(dataset):
     assert names[0] == "thevenin-3"
     assert sorted(names) == ["hybrid-3", "hybrid-4", "ohmic-3", "thevenin-3"]
     assert names[-2:] == ["hybrid-3", "hybrid-4"]
+    both = [job.name for job in jobs.jobs_of(["hybrid", "hybrid-gru"], (3,), False, dataset.split())]
+    assert both == ["thevenin-3", "hybrid-3", "hybrid-gru-3"]
 
 
 def test_quick_is_a_fifth_and_at_least_one_round():

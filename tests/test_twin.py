@@ -232,3 +232,11 @@ def test_the_domain_travels_as_a_domain(saved):
     assert isinstance(twin, Twin)
     assert isinstance(twin.domain, Domain)
     assert twins_module.load is load
+
+
+def test_soc_is_not_read_from_a_voltage_that_was_not_measured(twins, drives):
+    record = next(iter(drives.values()))
+    voltage = np.r_[np.nan, record.voltage[1:]]
+    blank = replace(record, voltage=voltage, current=record.current * 0, net_capacity=None, initial_soc=float("nan"))
+    with pytest.raises(CelltwinError, match=r"initial SOC .* unknown.*not measured"):
+        twins["thevenin"].rested_soc(blank)

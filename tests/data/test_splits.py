@@ -110,6 +110,18 @@ def test_a_copy_in_disguise_is_refused(records, how):
         Split(train=(records[0],), validate=(), test=(DISGUISES[how](records[0]),))
 
 
+def test_a_copy_in_single_precision_or_turned_twice_is_the_same(records):
+    record = records[0]
+    rough = replace(
+        record, voltage=np.round(record.voltage, 4), current=np.where(record.current < 0, record.current, 0.0)
+    )
+    single = {c: getattr(rough, c).astype(np.float32).astype(float) for c in ("voltage", "current")}
+    assert replace(rough, **single).content_hash == rough.content_hash
+    turned = replace(rough, current=np.where(rough.current == 0, -0.0, rough.current))
+    assert (rough.current == 0).any()
+    assert turned.content_hash == rough.content_hash
+
+
 def test_a_copy_on_the_same_side_is_refused(records):
     with pytest.raises(CelltwinError, match="the same measurement is used twice"):
         Split(train=(records[0], replace(records[0], name="Copy")), validate=(), test=())

@@ -239,6 +239,14 @@ def test_rmse_is_that_of_numpy(twins, drives):
     assert np.isnan(training.rmse(twins["narx"].model, []))
 
 
+def test_a_simulation_that_diverges_on_the_way_has_no_rmse(twins, drives, monkeypatch):
+    records = list(drives.values())[:1]
+    output = simulate_records(twins["narx"].model, records)[0]
+    broken = output._replace(voltage=np.where(np.arange(len(records[0])) < 100, output.voltage, np.nan))
+    monkeypatch.setattr(training, "simulate_records", lambda model, records: [broken])
+    assert np.isnan(training.rmse(twins["narx"].model, records))
+
+
 # --- the plan ------------------------------------------------------------------------------------------------------
 
 
