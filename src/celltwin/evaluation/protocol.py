@@ -17,9 +17,9 @@ import numpy as np
 from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import CHUNK, simulate_records
+from celltwin.learning.training import MILLIVOLT
 from celltwin.twin import Twin
 
-MILLIVOLT = 1e3
 REST_SECONDS, REST_RATE = 30.0, 1 / 50
 TRANSIENT_SECONDS, TRANSIENT_RATE = 10.0, 1 / 10
 

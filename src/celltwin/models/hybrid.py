@@ -19,13 +19,12 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from celltwin.data.domain import Domain, Fixed
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
-from celltwin.models.layers import Dense, Mlp, remember
+from celltwin.models.layers import Dense, Mlp, remember, sampling_period
 from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES, VOLTAGE_MEMORIES
 from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
@@ -121,8 +120,8 @@ class Hybrid(eqx.Module):
     @classmethod
     def gru(cls, records: Sequence[Record], domain: Domain, key: Array, circuit: Thevenin) -> Hybrid:
         """Circuit + GRU residual."""
-        period = float(np.median(np.concatenate([r.dt[1:] for r in records])))
-        return cls(FixedCircuit(circuit), GruResidual.create(EXOGENOUS + circuit.pairs, key, period), domain)
+        residual = GruResidual.create(EXOGENOUS + circuit.pairs, key, sampling_period(records))
+        return cls(FixedCircuit(circuit), residual, domain)
 
     def init(self, start: Start) -> HybridState:
         zero = 0.0 * start.soc

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from celltwin.data.record import Record
 
 
 class Dense(eqx.Module):
@@ -41,6 +44,11 @@ class Mlp(eqx.Module):
         for layer in self.layers[:-1]:
             x = jnp.tanh(layer(x))
         return self.layers[-1](x)
+
+
+def sampling_period(records: Sequence[Record]) -> float:
+    """Median step in s of the records that a recurrent cell is trained with."""
+    return float(np.median(np.concatenate([record.dt[1:] for record in records])))
 
 
 def remember(memory: Array, value: Array, dt: Array, time_constants: tuple[float, ...]) -> Array:

@@ -18,14 +18,13 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
-from celltwin.models.layers import Dense, Mlp
+from celltwin.models.layers import Dense, Mlp, sampling_period
 from celltwin.models.narx import SOC_FEATURES, UNIT
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
@@ -59,7 +58,7 @@ class Lstm(eqx.Module):
             )
         )
         gates = Dense(gates.weight.at[:hidden].multiply(0.1), gates.bias.at[:hidden].set(-slow))
-        period = float(np.median(np.concatenate([r.dt[1:] for r in records])))
+        period = sampling_period(records)
         readout = Dense.create(hidden, 1, keys[2], gain=0.1)
         return cls(Ohmic.create(records), gates, readout, Mlp.create((4, 16, 2 * hidden), keys[3]), domain, period)
 

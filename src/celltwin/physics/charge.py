@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
-SECONDS_PER_HOUR = 3600.0
+from celltwin.data.record import SECONDS_PER_HOUR
 
 
 class Charge(NamedTuple):
