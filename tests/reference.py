@@ -31,9 +31,8 @@ def surface(table: Any, soc: float, temperature: float, soc_nodes: Any, temperat
 
 
 def ocv(curve: Any, soc: float, temperature: float) -> float:
-    drift_nodes = np.linspace(0.0, 1.0, 11)
     level = float(np.interp(soc, curve.nodes, np.asarray(curve.table, float)))
-    return 0.05 * (level + surface(curve.drift, soc, temperature, drift_nodes, curve.temperatures))
+    return 0.05 * (level + surface(curve.drift, soc, temperature, curve.drift_nodes, curve.temperatures))
 
 
 # --- what all models share -----------------------------------------------------------------------------------------
@@ -111,29 +110,47 @@ def ohmic(model: Any, record: Record) -> np.ndarray:
 def thevenin_steps(model: Any, record: Record) -> Iterator[tuple[float, np.ndarray]]:
     """Terminal voltage and the overpotential of each RC pair, sample by sample."""
     assert record.cell is not None
+    pairs, capacity = len(model.log_tau), record.cell.reference_capacity_ah
 
-    def resistances(soc: float, temperature: float) -> list[float]:
-        return [exp(surface(t, soc, temperature, model.soc_nodes, model.temperatures)) for t in model.log_resistance]
+    def positive(tables: Any, soc: float, temperature: float) -> list[float]:
+        """Tables of logarithms [soc nodes or 1, temperatures] read at one state of charge."""
+        nodes = model.soc_nodes[: tables.shape[1]]
+        return [exp(surface(table, soc, temperature, nodes, model.temperatures)) for table in tables]
+
+    def gaps(soc: float) -> np.ndarray:
+        side = model.hysteresis
+        softplus = np.log1p(np.exp(np.asarray(side.raw_gap, float)))
+        return np.array([0.01 * np.interp(soc, side.soc_nodes, row) for row in softplus])
 
     i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
-    gain, offset = (along_temperature(row, t0, model.temperatures) for row in model.wake)
-    excess = record.voltage[0] - ocv(model.ocv, soc0, t0) - resistances(soc0, t0)[0] * i0
-    rested = 1.0 / (1.0 + (20.0 * i0 / record.cell.reference_capacity_ah) ** 2)
-    shift = min(max(rested * gain * (excess - 0.1 * offset), -0.03), 0.03)
-    thermal_resistance, thermal_tau = np.exp(np.asarray(model.log_thermal, float))
-    v, core = np.zeros(len(model.log_tau)), 0.0
+    excess = record.voltage[0] - ocv(model.ocv, soc0, t0) - positive(model.log_resistance, soc0, t0)[0] * i0
+    rested = 1.0 / (1.0 + (20.0 * i0 / capacity) ** 2)
+    shift, h = 0.0, np.zeros(0)
+    if model.wake is not None:
+        gain, offset = (along_temperature(row, t0, model.temperatures) for row in (model.wake.gain, model.wake.offset))
+        shift = min(max(rested * gain * (excess - 0.1 * offset), -0.03), 0.03)
+    if model.hysteresis is not None:
+        h = gaps(soc0) * min(max(rested * excess / (gaps(soc0).sum() + 1e-6), -1.0), 1.0)
+    v, core = np.zeros(pairs), 0.0
     for current, temperature, dt, soc in samples(record):
-        inside = temperature + core
-        r0, rct, *rs = resistances(soc, inside)
-        s = exp(along_temperature(model.log_scale, inside, model.temperatures))
-        for k, r in enumerate(rs):
-            tau = exp(along_temperature(model.log_tau[k], inside, model.temperatures))
-            drive = s * asinh(r * current / s) if k == 0 else r * current
-            v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drive
-        overpotential = r0 * current + s * asinh(rct * current / s) + v.sum()
-        a = exp(-dt / thermal_tau)
-        core = min(max(a * core + (1 - a) * thermal_resistance * current * overpotential, 0.0), 30.0)
-        yield ocv(model.ocv, soc + shift, temperature) + overpotential, v.copy()
+        if model.core is not None:
+            rise = exp(along_temperature(model.core.log_rise, temperature, model.temperatures)) * current**2
+            a = exp(-dt / exp(float(model.core.log_time)))
+            core = a * core + (1 - a) * min(rise, 30.0)
+        r0, *rs = positive(model.log_resistance, soc, temperature + core)
+        drives = [r * current for r in rs]
+        if model.log_scale is not None:
+            s = exp(along_temperature(model.log_scale, temperature + core, model.temperatures))
+            drives[0], drives[-1] = s * asinh(drives[0] / s), s * asinh(drives[-1] / s)  # R1 and Rct
+        for k, tau in enumerate(positive(model.log_tau, soc, temperature + core)):
+            v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drives[k]
+        if model.hysteresis is not None:
+            a = np.exp(-np.exp(np.asarray(model.hysteresis.log_rate, float)) * abs(current) * dt / (3600 * capacity))
+            h = a * h + (1 - a) * np.sign(current) * gaps(soc)
+        yield (
+            ocv(model.ocv, soc + shift, temperature) + h.sum() + r0 * current + sum(drives[pairs:]) + v.sum(),
+            v.copy(),
+        )
 
 
 def thevenin(model: Any, record: Record) -> np.ndarray:

@@ -115,6 +115,12 @@ def test_a_newer_format_is_refused(saved):
         load(saved)
 
 
+@pytest.mark.parametrize("change", [lambda f: f.pop("log_tau"), lambda f: f.update(log_thermal={"value": 1.0})])
+def test_a_model_of_other_fields_is_refused(saved, change):
+    with pytest.raises(CelltwinError, match=r"Thevenin of another version.*fix: train it again"):
+        load(rewritten(saved, lambda about: change(about["modules"][0]["fields"])))
+
+
 MALICIOUS = [
     "os:system",
     "subprocess:Popen",

@@ -69,8 +69,11 @@ def run(model: Model, state: Any, inputs: Input) -> tuple[Any, Output]:
     """Scan `model.step` from `state` over inputs [time]; the final state and outputs [time].
 
     Only the state is kept for the gradient; what happens within a step is computed again, which is 1.6-2.6 times
-    faster on a CPU than storing it.
+    faster on a CPU than storing it. A model that knows a faster way to the same result brings it as its own `run`.
     """
+    whole = getattr(model, "run", None)
+    if whole is not None:
+        return whole(state, inputs)
 
     def step(state: Any, u: Input) -> tuple[Any, Output]:
         return model.step(state, u)

@@ -26,7 +26,7 @@ from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Output, Start, run, simulate_records
 
-FORMAT = 1  # of the file; raised when an older celltwin could no longer read it
+FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,14 @@ def _blank(description: Any, path: str | Path) -> Any:
     """The module that `_describe` described, its arrays zero."""
     if "module" in description:
         kind = _module_class(description["module"], path)
+        expected = {f.name for f in dataclasses.fields(kind)}
+        if set(description["fields"]) != expected:
+            raise CelltwinError(
+                f"{path} holds a {kind.__qualname__} of another version of celltwin",
+                got=f"the fields {', '.join(sorted(description['fields']))}",
+                expected=", ".join(sorted(expected)),
+                fix="train it again, or use the version that wrote it",
+            )
         node = object.__new__(kind)
         for name, part in description["fields"].items():
             object.__setattr__(node, name, _blank(part, path))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
+from celltwin.physics import charge
 from celltwin.physics.charge import advance, full_of
 
 STEPS = 1_000_000
@@ -34,6 +35,33 @@ def test_a_million_small_steps(level):
     assert abs(float(count_naively(soc, capacity, current, dt)) - exact) > 1e-5
 
 
+@jax.jit
+def count_at_once(soc, capacity, current, dt):
+    return charge.count(full_of(soc, capacity), current, jnp.broadcast_to(dt, current.shape))
+
+
+@pytest.mark.parametrize("level", [-0.01, 0.003])
+def test_days_counted_at_once(level):
+    # 11.6 days at 1 s: every sample of them, and the counter that goes on from there.
+    current = np.float32(level * (1 + 50 * np.random.default_rng(1).normal(size=STEPS)))
+    end, soc = count_at_once(np.float32(0.6), np.float32(3.0), current, np.float32(1.0))
+    exact = 0.6 + np.cumsum(current.astype(np.float64)) / (3600.0 * 3.0)
+    np.testing.assert_allclose(soc, exact, atol=1e-6)
+    assert float(end.soc) - float(end.lost) == pytest.approx(exact[-1], abs=1e-6)
+
+
+@with_settings(max_examples=10)
+@given(seed=st.integers(0, 100), cut=st.integers(1, 999))
+def test_counting_at_once_is_counting_in_two_parts(seed, cut):
+    current = np.float32(np.random.default_rng(seed).normal(-0.2, 1.0, 1000))
+    start, dt = full_of(np.float32(0.5), np.float32(2.0)), np.ones(1000, np.float32)
+    end, whole = charge.count(start, current, dt)
+    middle, first = charge.count(start, current[:cut], dt[:cut])
+    last, second = charge.count(middle, current[cut:], dt[cut:])
+    np.testing.assert_allclose(np.concatenate([first, second]), whole, atol=2e-7)
+    assert float(last.soc) == pytest.approx(float(end.soc), abs=2e-7)
+
+
 @with_settings(max_examples=10)
 @given(st.integers(0, 100))
 def test_order_does_not_matter(seed):
@@ -54,5 +82,6 @@ def test_charge_out_and_in_again_ends_where_it_began():
 
 def test_the_gradient_is_that_of_a_plain_sum():
     current = jnp.linspace(-1.0, 1.0, 50)
-    by_count = jax.grad(lambda i: count(jnp.float32(0.5), jnp.float32(2.0), i, jnp.float32(3.0)))(current)
-    np.testing.assert_allclose(by_count, 3.0 / (3600.0 * 2.0), rtol=1e-5)
+    for total in (count, lambda *a: count_at_once(*a)[0].soc, lambda *a: count_at_once(*a)[1][-1]):
+        by_count = jax.grad(lambda i, f=total: f(jnp.float32(0.5), jnp.float32(2.0), i, jnp.float32(3.0)))(current)
+        np.testing.assert_allclose(by_count, 3.0 / (3600.0 * 2.0), rtol=1e-5)

@@ -91,7 +91,7 @@ def test_least_squares_leaves_missing_voltages_out(drives):
 
 def test_the_prior_dislikes_drift_and_a_falling_curve():
     rising = Ocv.of(np.linspace(3.0, 4.2, len(OCV_NODES)), (0.0, 25.0))
-    drifting = Ocv(rising.table, rising.drift + 0.5, rising.nodes, rising.temperatures)
+    drifting = replace(rising, drift=rising.drift + 0.5)
     falling = Ocv.of(np.linspace(4.2, 3.0, len(OCV_NODES)), (0.0, 25.0))
     assert rising.penalty() < drifting.penalty()
     assert rising.penalty() < falling.penalty()

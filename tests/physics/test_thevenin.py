@@ -1,5 +1,6 @@
 """The circuit: exact for steps of any length, positive for any parameters, silent at rest."""
 
+from dataclasses import replace
 from functools import cache
 
 import equinox as eqx
@@ -7,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 import reference
-from celltwin.interface import Input, Start, run, simulate, simulate_records
-from celltwin.physics.thevenin import LARGEST_SHIFT, Thevenin
+from celltwin.interface import Input, Start, inputs_of, run, simulate, simulate_records, start_of
+from celltwin.physics.circuit import Circuit
+from celltwin.physics.thevenin import LARGEST_SHIFT, Core, Thevenin, Wake
 
 f32 = jnp.float32
 
@@ -27,6 +29,136 @@ def start(voltage=3.9, current=0.0, soc=0.7, temperature=25.0):
     return Start(*map(f32, (voltage, current, temperature, soc, 1.0)))
 
 
+@cache
+def tables(pairs=2, temperatures=(0.0, 25.0), transfer=True, modes=0):
+    """A circuit of known tables, none of them flat."""
+    draw = np.random.default_rng(pairs)
+    soc, ocv_soc = np.linspace(0.0, 1.0, 4), np.linspace(-0.1, 1.1, 9)
+    bumps = np.exp(0.3 * draw.normal(size=(pairs + 2, len(soc), len(temperatures))))
+    rate = 10.0 ** np.arange(1, modes + 1)
+    return Circuit(
+        name="known",
+        capacity_ah=1.0,
+        voltage_limits_volt=(2.5, 4.3),
+        temperatures=np.array(temperatures),
+        ocv_soc=ocv_soc,
+        ocv=3.3 + 0.8 * ocv_soc[:, None] + 0.02 * draw.normal(size=(len(ocv_soc), len(temperatures))),
+        soc=soc,
+        r0=0.04 * bumps[0],
+        r=0.02 * bumps[1 : 1 + pairs],
+        tau=np.geomspace(5.0, 300.0, pairs)[:, None, None] * bumps[1 : 1 + pairs],
+        transfer_resistance=0.05 * bumps[-1] if transfer else None,
+        transfer_scale=np.linspace(0.02, 0.04, len(temperatures)) if transfer else None,
+        hysteresis=0.01 * np.exp(0.3 * draw.normal(size=(modes, len(soc)))) if modes else None,
+        hysteresis_rate=rate if modes else None,
+    )
+
+
+@cache
+def built(core=False, wake=False, slow_tau=False, **parts):
+    """A circuit with or without each of its parts."""
+    model = Thevenin.of(tables(**parts))
+    each = jnp.zeros(len(model.temperatures), f32)
+    return replace(
+        model,
+        core=Core(jnp.log(2.0) + each, jnp.log(f32(100.0))) if core else None,
+        wake=Wake(0.5 + each, 0.1 + each) if wake else None,
+        log_tau=model.log_tau[:, :1] if slow_tau else model.log_tau,
+    )
+
+
+PARTS = st.fixed_dictionaries(
+    {
+        "pairs": st.integers(0, 3),
+        "temperatures": st.sampled_from([(25.0,), (0.0, 25.0), (-10.0, 5.0, 40.0)]),
+        "transfer": st.booleans(),
+        "modes": st.integers(0, 2),
+        "core": st.booleans(),
+        "wake": st.booleans(),
+        "slow_tau": st.booleans(),
+    }
+)
+
+
+@jax.jit
+def at_once(model, start, inputs):
+    return model.run(model.init(start), inputs)
+
+
+@jax.jit
+def by_steps(model, start, inputs):
+    return jax.lax.scan(lambda state, u: model.step(state, u), model.init(start), inputs)
+
+
+@cache
+def drive():
+    record = reference.drive("drive", seed=7, samples=200, soc=0.9)
+    steps = np.random.default_rng(1).choice([0.01, 0.5, 2.0, 90.0], len(record), p=[0.05, 0.5, 0.4, 0.05])
+    return replace(record, time=np.cumsum(steps), net_capacity=None, voltage=record.voltage + 0.05)
+
+
+def assert_close(found, expected, **tolerance):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+@with_settings(max_examples=8, phases=[Phase.generate])  # shrinking compiles for minutes
+@given(parts=PARTS)
+def test_whatever_it_consists_of_running_is_stepping_is_the_textbook(parts):
+    model, arguments = built(**parts), (start_of(drive()), inputs_of(drive()))
+    with jax.numpy_dtype_promotion("strict"):
+        run_through, stepped = at_once(model, *arguments), by_steps(model, *arguments)
+    assert_close(run_through, stepped, atol=1e-5)
+    np.testing.assert_allclose(run_through[1].voltage, reference.thevenin(model, drive()), atol=5e-5)
+
+
+EVERYTHING = {"modes": 2, "core": True, "wake": True}
+
+
+def test_in_double_precision_it_is_the_textbook(in_double):
+    model = in_double(built(**EVERYTHING))
+    arguments = start_of(drive(), np.float64), inputs_of(drive(), np.float64)
+    for way in (at_once, by_steps):
+        np.testing.assert_allclose(way(model, *arguments)[1].voltage, reference.thevenin(model, drive()), atol=1e-9)
+
+
+def test_running_and_stepping_have_one_gradient(in_double):
+    model = in_double(built(**EVERYTHING))
+    arguments = start_of(drive(), np.float64), inputs_of(drive(), np.float64)
+    gradients = (
+        jax.grad(lambda m, f=f: jnp.mean((f(m, *arguments)[1].voltage - 3.7) ** 2))(model) for f in (at_once, by_steps)
+    )
+    assert_close(*gradients, atol=1e-12, rtol=1e-8)
+
+
+@pytest.mark.parametrize("cut", [1, 137])
+def test_a_run_goes_on_where_another_ended(cut):
+    model, inputs = built(**EVERYTHING), inputs_of(drive())
+    state, whole = at_once(model, start_of(drive()), inputs)
+    middle, first = at_once(model, start_of(drive()), Input(*(a[:cut] for a in inputs)))
+    last, second = jax.jit(run)(model, middle, Input(*(a[cut:] for a in inputs)))
+    np.testing.assert_allclose(jnp.concatenate([first.voltage, second.voltage]), whole.voltage, atol=1e-5)
+    assert_close(last, state, atol=1e-5)
+
+
+@pytest.mark.parametrize("transfer", [True, False])
+def test_tables_come_back_from_the_step(transfer):
+    circuit, model = tables(transfer=transfer, modes=1), Thevenin.of(tables(transfer=transfer, modes=1))
+    for i, soc in enumerate(circuit.soc):
+        for j, temperature in enumerate(circuit.temperatures):
+            resistance, tau, scale = model.parameters_at(f32(soc), f32(temperature))
+            expected = [circuit.r0[i, j], *circuit.r[:, i, j]]
+            if circuit.transfer_resistance is not None and circuit.transfer_scale is not None:
+                expected.append(circuit.transfer_resistance[i, j])
+                assert float(scale) == pytest.approx(circuit.transfer_scale[j], rel=1e-5)
+            np.testing.assert_allclose(resistance, expected, rtol=1e-5)
+            np.testing.assert_allclose(tau, circuit.tau[:, i, j], rtol=1e-5)
+    assert transfer == (model.log_scale is not None)
+    assert float(model.ocv(f32(circuit.ocv_soc[3]), f32(0.0))) == pytest.approx(circuit.ocv[3, 0], abs=1e-6)
+    np.testing.assert_allclose(model.hysteresis.gap(f32(circuit.soc[1])), circuit.hysteresis[:, 1], rtol=1e-5)
+
+
 @jax.jit
 def final(model, dt):
     u = Input(jnp.full_like(dt, -1.5), jnp.full_like(dt, 20.0), dt)
@@ -37,11 +169,17 @@ def final(model, dt):
 @given(cuts=st.lists(st.floats(0.0, 100.0), min_size=7, max_size=7))
 def test_pairs_are_exact_for_any_division_of_a_step(cuts):
     # Tables that depend neither on state of charge nor on temperature: what remains is the discretisation.
-    table = circuit().log_resistance
-    flat = eqx.tree_at(lambda m: m.log_resistance, circuit(), jnp.broadcast_to(table[:, :1, :1], table.shape))
+    model = built(**EVERYTHING, slow_tau=True)
+    flat = eqx.tree_at(
+        lambda m: (m.log_resistance, m.log_tau, m.log_scale, m.hysteresis.raw_gap),
+        model,
+        replace_fn=lambda a: jnp.broadcast_to(a[..., :1, :1] if a.ndim == 3 else a[..., :1], a.shape),
+    )
     parts = jnp.diff(jnp.array([0.0, *sorted(cuts), 100.0], f32))
     once, divided = final(flat, jnp.array([100.0, *[0.0] * 7], f32)), final(flat, parts)
     np.testing.assert_allclose(divided.pairs, once.pairs, rtol=1e-5)
+    np.testing.assert_allclose(divided.hysteresis, once.hysteresis, atol=1e-6)
+    np.testing.assert_allclose(divided.core, once.core, rtol=1e-5)
     assert float(divided.charge.soc) == pytest.approx(float(once.charge.soc), abs=1e-6)
     assert (np.asarray(once.pairs) < -0.001).all()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from celltwin.data.record import SECONDS_PER_HOUR
+from celltwin.physics.recurrence import from_blocks, in_blocks
 
 
 class Charge(NamedTuple):
@@ -28,7 +30,26 @@ def advance(charge: Charge, current: Array, dt: Array) -> Charge:
 
     Source: W. Kahan, "Further remarks on reducing truncation errors", CACM 8 (1965) 40.
     """
-    added = current * dt / (SECONDS_PER_HOUR * charge.capacity) - charge.lost
+    return _add(charge, current * dt / (SECONDS_PER_HOUR * charge.capacity))
+
+
+def count(charge: Charge, current: Array, dt: Array) -> tuple[Charge, Array]:
+    """`advance` over a whole record: the counter at its end and the state of charge at every sample, [time].
+
+    Summed within blocks, and compensated from block to block.
+    """
+    added = in_blocks(current * dt / (SECONDS_PER_HOUR * charge.capacity), 0.0)
+    within = jnp.cumsum(added, axis=0)
+
+    def across(counter: Charge, block: Array) -> tuple[Charge, tuple[Array, Array]]:
+        return _add(counter, block), (counter.soc, counter.lost)
+
+    charge, (soc, lost) = jax.lax.scan(across, charge, within[-1])
+    return charge, from_blocks(soc[None] + (within - lost[None]), current.shape[0])
+
+
+def _add(charge: Charge, fraction: Array) -> Charge:
+    added = fraction - charge.lost
     soc = charge.soc + added
     lost = jax.lax.stop_gradient((soc - charge.soc) - added)
     return Charge(soc, lost, charge.capacity)

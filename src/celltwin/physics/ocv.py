@@ -28,20 +28,30 @@ class Ocv(eqx.Module):
     table: Array  # [nodes] in UNIT
     drift: Array  # [drift nodes, temperatures] in UNIT
     nodes: tuple[float, ...] = eqx.field(static=True)
+    drift_nodes: tuple[float, ...] = eqx.field(static=True)
     temperatures: tuple[float, ...] = eqx.field(static=True)  # degC
 
     @classmethod
     def of(cls, voltage: np.ndarray, temperatures: Sequence[float], nodes: Sequence[float] = OCV_NODES) -> Ocv:
         """A table without drift."""
         drift = jnp.zeros((len(DRIFT_NODES), len(temperatures)), np.float32)
-        return cls(jnp.asarray(voltage / UNIT, np.float32), drift, tuple(nodes), tuple(temperatures))
+        return cls(jnp.asarray(voltage / UNIT, np.float32), drift, tuple(nodes), DRIFT_NODES, tuple(temperatures))
+
+    @classmethod
+    def of_curves(cls, voltage: np.ndarray, nodes: Sequence[float], temperatures: Sequence[float]) -> Ocv:
+        """One curve for each temperature, [nodes, temperatures] in V: their mean as the table, the rest as drift."""
+        nodes, temperatures = tuple(float(n) for n in nodes), tuple(float(t) for t in temperatures)
+        mean = voltage.mean(axis=1)
+        table, drift = (jnp.asarray(v / UNIT, np.float32) for v in (mean, voltage - mean[:, None]))
+        return cls(table, drift, nodes, nodes, temperatures)
 
     def __call__(self, soc: Array, temperature: Array) -> Array:
         """Open-circuit voltage in V at a state of charge (fraction) and temperature (degC), both scalars."""
         dtype = self.table.dtype
         table = hat(soc, jnp.asarray(self.nodes, dtype)) @ self.table
         axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), dtype)
-        drift = hat(soc, jnp.asarray(DRIFT_NODES, dtype)) @ self.drift @ hat(inverse_temperature(temperature), axis)
+        warm = hat(inverse_temperature(temperature), axis)
+        drift = hat(soc, jnp.asarray(self.drift_nodes, dtype)) @ self.drift @ warm
         return UNIT * (table + drift)
 
     def penalty(self) -> Array:

@@ -1,21 +1,24 @@
-"""Thevenin circuit: open-circuit voltage, ohmic and charge-transfer overpotential, N RC pairs.
+"""Thevenin circuit: open-circuit voltage, hysteresis, ohmic and charge-transfer overpotential, N RC pairs.
 
-    V = U(soc + shift, T) + R0 I + s asinh(Rct I / s) + sum_i v_i
-    v_i <- a_i v_i + (1 - a_i) E_i(I),   a_i = exp(-dt / tau_i(T)),   E_1 = s asinh(R1 I / s),  E_i = R_i I
+    V = U(soc + shift, T) + sum_m h_m + R0 I + s asinh(Rct I / s) + sum_i v_i
+    v_i <- a_i v_i + (1 - a_i) E_i(I),   a_i = exp(-dt / tau_i),   E_1 = s asinh(R1 I / s),  E_i = R_i I
 
-All resistances are tables over state of charge and temperature, positive by construction (their logarithms are the
-parameters) and piecewise Arrhenius in temperature. The asinh is the inverse of a symmetric Butler-Volmer law
-(Plett, Battery Management Systems I, 2015, ch. 3), at once and behind the double layer of the first pair: nothing at
-room temperature, the largest single gain in the cold. The discretisation of the pairs is exact for a current held over
-the step, of any length.
+All resistances and time constants are tables over state of charge and temperature, positive by construction (their
+logarithms are the parameters) and piecewise Arrhenius in temperature. The asinh is the inverse of a symmetric
+Butler-Volmer law (Plett, Battery Management Systems I, 2015, ch. 3), at once and behind the double layer of the
+first pair: nothing at room temperature, the largest single gain in the cold. Without a scale s the circuit is linear
+and has no Rct. The discretisation of the pairs is exact for a current held over the step, of any length.
 
-Resistances and time constants are read at the temperature of the cell's core, T + theta: what is measured is the
-surface, and in the cold a core a few kelvin warmer has a tenth less resistance.
+Tables are read at the temperature of the cell's core, T + theta: what is measured is the surface, and in the cold a
+core a few kelvin warmer has a tenth less resistance. g is the rise that a steady ampere squared makes.
 
-    theta <- a theta + (1 - a) R_th I (V - U),   a = exp(-dt / tau_th)
+    theta <- a theta + (1 - a) g(T) I^2,   a = exp(-dt / tau_core)
 
 The shift is what the start tells: a cell that wakes at rest a few mV above the curve was charged a little further, or
 holds a little less, than its counter says. It moves the curve, not the counter, by at most 3 % of SOC.
+
+Nothing here feeds a voltage back: charge, core, pairs and hysteresis are linear recurrences one after the other, and
+`run` advances each over the whole record at once. It gives what a scan of `step` gives, sooner.
 """
 
 from __future__ import annotations
@@ -24,19 +27,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
-from celltwin.physics.charge import Charge, advance, full_of
+from celltwin.physics.charge import Charge, advance, count, full_of
+from celltwin.physics.circuit import Circuit
+from celltwin.physics.hysteresis import Hysteresis
 from celltwin.physics.ocv import Ocv, fit_ohmic
+from celltwin.physics.recurrence import linear_recurrence
 from celltwin.physics.tables import hat, inverse_temperature, temperature_nodes
 
 SOC_NODES = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TIME_CONSTANTS = (4.0, 40.0, 400.0)  # s, where training starts
-THERMAL = (0.5, 150.0)  # K/W and s, where the core's thermal resistance and time constant start
+CORE_RESISTANCE = 0.5  # K/W between core and surface, where training starts
+CORE_TIME = 150.0  # s, likewise
 WARMEST_CORE = 30.0  # K above the surface
 RESTED_RATE = 20.0  # 1/h: a start under C/20 is half trusted to be at rest
 LARGEST_SHIFT = 0.03
@@ -47,42 +55,84 @@ THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: abou
 class TheveninState(NamedTuple):
     charge: Charge
     pairs: Array  # [N] V, overpotential of each RC pair
+    hysteresis: Array  # [modes] V
     core: Array  # K, by which the core is warmer than the surface
     shift: Array  # fraction, by which the OCV curve is read beside the counter
 
 
+class Core(eqx.Module):
+    """How far the core is warmer than the surface."""
+
+    log_rise: Array  # [temperatures] of K/A^2
+    log_time: Array  # scalar, of s
+
+
+class Wake(eqx.Module):
+    """What the first voltage tells about how far the charge is misaligned."""
+
+    gain: Array  # [temperatures] 1/V
+    offset: Array  # [temperatures] in WAKE_UNIT
+
+
 class Thevenin(eqx.Module):
-    """OCV + R0 + charge transfer + N RC pairs over SOC and temperature."""
+    """OCV + hysteresis + R0 + charge transfer + N RC pairs over SOC and temperature; what is None is left out."""
 
     ocv: Ocv
-    log_resistance: Array  # [2 + N, soc nodes, temperatures] of ohm: R0, Rct, R1 ... RN
-    log_tau: Array  # [N, temperatures] of s
-    log_scale: Array  # [temperatures] of V
-    log_thermal: Array  # [2] logarithm of R_th (K/W) and of tau_th (s)
-    wake: Array  # [2, temperatures] gain (1/V) and offset (0.1 V) with which the start's voltage shifts the curve
+    log_resistance: Array  # [1 + N (+ 1), soc nodes, temperatures] of ohm: R0, R1 ... RN and, with log_scale, Rct
+    log_tau: Array  # [N, soc nodes or 1, temperatures] of s
+    log_scale: Array | None  # [temperatures] of V
+    hysteresis: Hysteresis | None
+    core: Core | None
+    wake: Wake | None
     temperatures: tuple[float, ...] = eqx.field(static=True)  # degC
     soc_nodes: tuple[float, ...] = eqx.field(static=True)
     initial_tau: tuple[float, ...] = eqx.field(static=True)  # s
 
     @classmethod
     def create(cls, records: Sequence[Record], time_constants: Sequence[float] = TIME_CONSTANTS) -> Thevenin:
-        """A circuit that starts from the least-squares OCV and resistance of the records."""
+        """A circuit to be trained, that starts from the least-squares OCV and resistance of the records."""
         temperatures = temperature_nodes(records)
         voltage, resistance = fit_ohmic(records, temperatures)
         pairs = len(time_constants)
-        share = np.array([0.35, 0.25] + [0.4 / pairs] * pairs)[:, None, None]
+        share = np.array([0.35] + [0.4 / pairs] * pairs + [0.25])[:, None, None]
         tables = np.log(share * resistance[None, None, :]) + np.zeros((1, len(SOC_NODES), 1))
-        single = np.float32
+        single, each = np.float32, np.zeros(len(temperatures))
         return cls(
             ocv=Ocv.of(voltage, temperatures),
             log_resistance=jnp.asarray(tables, single),
-            log_tau=jnp.asarray(np.log(time_constants)[:, None] + np.zeros((1, len(temperatures))), single),
-            log_scale=jnp.full(len(temperatures), np.log(THERMAL_SCALE), single),
-            log_thermal=jnp.log(jnp.asarray(THERMAL, single)),
-            wake=jnp.zeros((2, len(temperatures)), single).at[0].set(0.3),
+            log_tau=jnp.asarray(np.log(time_constants)[:, None, None] + each[None, None, :], single),
+            log_scale=jnp.asarray(np.log(THERMAL_SCALE) + each, single),
+            hysteresis=None,
+            core=Core(
+                jnp.asarray(np.log(CORE_RESISTANCE * resistance), single), jnp.asarray(np.log(CORE_TIME), single)
+            ),
+            wake=Wake(jnp.asarray(0.3 + each, single), jnp.asarray(each, single)),
             temperatures=temperatures,
             soc_nodes=SOC_NODES,
             initial_tau=tuple(float(t) for t in time_constants),
+        )
+
+    @classmethod
+    def of(cls, circuit: Circuit) -> Thevenin:
+        """The step of a circuit given by its tables."""
+        temperatures, nodes = (tuple(float(x) for x in axis) for axis in (circuit.temperatures, circuit.soc))
+        tables = [circuit.r0[None], circuit.r]
+        if circuit.transfer_resistance is not None:
+            tables.append(circuit.transfer_resistance[None])
+        hysteresis = None
+        if circuit.hysteresis is not None and circuit.hysteresis_rate is not None:
+            hysteresis = Hysteresis.of(circuit.hysteresis, circuit.hysteresis_rate.tolist(), nodes)
+        return cls(
+            ocv=Ocv.of_curves(circuit.ocv, circuit.ocv_soc.tolist(), temperatures),
+            log_resistance=jnp.asarray(np.log(np.concatenate(tables)), np.float32),
+            log_tau=jnp.asarray(np.log(circuit.tau), np.float32),
+            log_scale=None if circuit.transfer_scale is None else jnp.asarray(np.log(circuit.transfer_scale), "f4"),
+            hysteresis=hysteresis,
+            core=None,
+            wake=None,
+            temperatures=temperatures,
+            soc_nodes=nodes,
+            initial_tau=tuple(float(t) for t in np.exp(np.log(circuit.tau).mean(axis=(1, 2)))),
         )
 
     @property
@@ -90,13 +140,15 @@ class Thevenin(eqx.Module):
         """Number of RC pairs."""
         return self.log_tau.shape[0]
 
-    def parameters_at(self, soc: Array, temperature: Array) -> tuple[Array, Array, Array]:
-        """Resistances [2 + N] in ohm, time constants [N] in s and charge-transfer scale in V for scalars."""
+    def parameters_at(self, soc: Array, temperature: Array) -> tuple[Array, Array, Array | None]:
+        """Resistances [1 + N (+ 1)] in ohm, time constants [N] in s and charge-transfer scale in V for scalars."""
         dtype = self.log_tau.dtype
-        warm = self._warm(temperature)
-        weights = jnp.outer(hat(soc, jnp.asarray(self.soc_nodes, dtype)), warm).ravel()
-        resistance = jnp.exp(self.log_resistance.reshape(2 + self.pairs, -1) @ weights)
-        return resistance, jnp.exp(self.log_tau @ warm), jnp.exp(self.log_scale @ warm)
+        warm, charged = self._warm(temperature), hat(soc, jnp.asarray(self.soc_nodes, dtype))
+        weights = jnp.outer(charged, warm).ravel()
+        resistance = jnp.exp(self.log_resistance.reshape(-1, weights.size) @ weights)
+        at = warm if self.log_tau.shape[1] == 1 else weights
+        tau = jnp.exp(self.log_tau.reshape(-1, at.size) @ at)
+        return resistance, tau, None if self.log_scale is None else jnp.exp(self.log_scale @ warm)
 
     def _warm(self, temperature: Array) -> Array:
         """Interpolation weights [temperatures] at a temperature in degC."""
@@ -104,41 +156,96 @@ class Thevenin(eqx.Module):
         return hat(inverse_temperature(temperature), axis)
 
     def init(self, start: Start) -> TheveninState:
-        """At rest, no RC pair charged; the voltage beyond the curve says how far the charge is misaligned."""
+        """At rest, no RC pair charged; the voltage beyond the curve says on which side of it the cell wakes."""
         resistance, _, _ = self.parameters_at(start.soc, start.temperature)
-        gain, offset = self.wake @ self._warm(start.temperature)
         excess = start.voltage - self.ocv(start.soc, start.temperature) - resistance[0] * start.current
         # Under load, the voltage tells of resistance and not of charge.
         rested = 1.0 / (1.0 + (RESTED_RATE * start.current / start.capacity) ** 2)
-        shift = jnp.clip(rested * gain * (excess - WAKE_UNIT * offset), -LARGEST_SHIFT, LARGEST_SHIFT)
-        pairs = jnp.zeros(self.pairs, start.soc.dtype)
-        return TheveninState(full_of(start.soc, start.capacity), pairs, 0 * start.soc, shift)
+        zero = 0.0 * start.soc
+        shift = zero
+        if self.wake is not None:
+            warm = self._warm(start.temperature)
+            moved = rested * (self.wake.gain @ warm) * (excess - WAKE_UNIT * (self.wake.offset @ warm))
+            shift = jnp.clip(moved, -LARGEST_SHIFT, LARGEST_SHIFT)
+        side = jnp.zeros(0, start.soc.dtype)
+        if self.hysteresis is not None:
+            side = self.hysteresis.init(start.soc, rested * excess)
+        pairs = jnp.full(self.pairs, zero)
+        return TheveninState(full_of(start.soc, start.capacity), pairs, side, zero, shift)
+
+    # `step` and `run` share every equation: what differs is only how a recurrence advances.
 
     def step(self, state: TheveninState, u: Input) -> tuple[TheveninState, Output]:
         charge = advance(state.charge, u.current, u.dt)
-        resistance, tau, scale = self.parameters_at(charge.soc, u.temperature + state.core)
+        core = state.core
+        if self.core is not None:
+            keep, add = self._core_recurrence(u)
+            core = keep * core + add
+        (keep, add), at_once = self._overpotential(charge.soc, core, u)
+        pairs = keep * state.pairs + add
+        side = state.hysteresis
+        if self.hysteresis is not None:
+            kept, added = self.hysteresis.recurrence(charge.soc, u.current, u.dt, charge.capacity)
+            side = kept * side + added
+        voltage = self.ocv(charge.soc + state.shift, u.temperature) + jnp.sum(side) + at_once + jnp.sum(pairs)
+        return TheveninState(charge, pairs, side, core, state.shift), Output(voltage, charge.soc)
+
+    def run(self, state: TheveninState, inputs: Input) -> tuple[TheveninState, Output]:
+        """What scanning `step` over inputs [time] gives: the final state and outputs [time]."""
+        charge, soc = count(state.charge, inputs.current, inputs.dt)
+        capacity = state.charge.capacity
+        core = jnp.zeros_like(soc)
+        if self.core is not None:
+            core = linear_recurrence(*jax.vmap(self._core_recurrence)(inputs), state.core)
+
+        recurrence, at_once = jax.checkpoint(jax.vmap(self._overpotential))(soc, core, inputs)
+        pairs = linear_recurrence(*recurrence, state.pairs)
+        side, last = jnp.zeros_like(soc), state.hysteresis
+        if self.hysteresis is not None:
+            each = jax.vmap(self.hysteresis.recurrence, (0, 0, 0, None))(soc, inputs.current, inputs.dt, capacity)
+            modes = linear_recurrence(*each, state.hysteresis)
+            side, last = jnp.sum(modes, axis=1), modes[-1]
+        ocv = jax.checkpoint(jax.vmap(self.ocv))(soc + state.shift, inputs.temperature)
+        voltage = ocv + side + at_once + jnp.sum(pairs, axis=1)
+        return TheveninState(charge, pairs[-1], last, core[-1], state.shift), Output(voltage, soc)
+
+    def _core_recurrence(self, u: Input) -> tuple[Array, Array]:
+        """Factor and addition (K) of the core's step."""
+        assert self.core is not None
+        cool = jnp.exp(-u.dt / jnp.exp(self.core.log_time))
+        rise = jnp.exp(self.core.log_rise @ self._warm(u.temperature)) * u.current**2
+        return cool, (1.0 - cool) * jnp.minimum(rise, WARMEST_CORE)
+
+    def _overpotential(self, soc: Array, core: Array, u: Input) -> tuple[tuple[Array, Array], Array]:
+        """Factors and additions (V) of the pairs' step, and the overpotential (V) that follows the current at once."""
+        resistance, tau, scale = self.parameters_at(soc, u.temperature + core)
         keep = jnp.exp(-u.dt / tau)
-        charge_transfer = scale * jnp.arcsinh(resistance[1:3] * u.current / scale)
-        drive = jnp.concatenate([charge_transfer[1:], resistance[3:] * u.current])
-        pairs = keep * state.pairs + (1.0 - keep) * drive
-        ocv = self.ocv(charge.soc + state.shift, u.temperature)
-        overpotential = resistance[0] * u.current + charge_transfer[0] + jnp.sum(pairs)
-        thermal_resistance, thermal_tau = jnp.exp(self.log_thermal)
-        cool = jnp.exp(-u.dt / thermal_tau)
-        warmed = cool * state.core + (1.0 - cool) * thermal_resistance * u.current * overpotential
-        core = jnp.clip(warmed, 0.0, WARMEST_CORE)
-        return TheveninState(charge, pairs, core, state.shift), Output(ocv + overpotential, charge.soc)
+        drive, at_once = resistance[1 : 1 + self.pairs] * u.current, resistance[0] * u.current
+        if scale is not None:
+            at_once += scale * jnp.arcsinh(resistance[-1] * u.current / scale)
+            if self.pairs:
+                drive = jnp.concatenate([scale * jnp.arcsinh(drive[:1] / scale), drive[1:]])
+        return (keep, (1.0 - keep) * drive), at_once
 
     def penalty(self) -> Array:
         """Prior of smooth tables: bends over SOC, departures from Arrhenius' law, drift of the time constants (V^2)."""
-        table, tau, scale = self.log_resistance, self.log_tau, self.log_scale
-        start = jnp.log(jnp.asarray(self.initial_tau, tau.dtype))[:, None]
+        table, tau = self.log_resistance, self.log_tau
+        start = jnp.log(jnp.asarray(self.initial_tau, tau.dtype))[:, None, None]
         curved = _square(jnp.diff(table, 2, axis=1)) + 0.1 * _square(jnp.diff(table, axis=1))
-        arrhenius = _square(jnp.diff(table, 2, axis=2)) + _square(jnp.diff(tau, axis=1)) + _square(jnp.diff(scale))
-        home = 0.1 * _square(tau - start) + _square(scale - float(np.log(THERMAL_SCALE)))
-        thermal = _square(self.log_thermal - jnp.log(jnp.asarray(THERMAL, tau.dtype)))
-        waking = _square(jnp.diff(self.wake, axis=1)) + _square(self.wake[1])
-        return self.ocv.penalty() + 3e-5 * (curved + arrhenius + home) + 1e-6 * thermal + 1e-6 * waking
+        arrhenius = _square(jnp.diff(table, 2, axis=2)) + _square(jnp.diff(tau, axis=2))
+        home = 0.1 * _square(tau - start)
+        if self.log_scale is not None:
+            arrhenius += _square(jnp.diff(self.log_scale))
+            home += _square(self.log_scale - float(np.log(THERMAL_SCALE)))
+        total = self.ocv.penalty() + 3e-5 * (curved + arrhenius + home)
+        if self.core is not None:
+            typical = jnp.log(CORE_RESISTANCE) + jax.nn.logsumexp(jnp.mean(table, axis=1), axis=0)
+            total += 1e-6 * (_square(self.core.log_time - jnp.log(CORE_TIME)) + _square(self.core.log_rise - typical))
+        if self.wake is not None:
+            total += 1e-6 * (_square(jnp.diff(self.wake.gain)) + _square(self.wake.offset))
+        if self.hysteresis is not None:
+            total += self.hysteresis.penalty()
+        return total
 
 
 def _square(x: Array) -> Array:
