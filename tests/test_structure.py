@@ -37,6 +37,8 @@ ORDER = [
     "celltwin.physics.circuit",
     "celltwin.physics.hysteresis",
     "celltwin.physics.thevenin",
+    "celltwin.physics.thermal",
+    "celltwin.physics.thermal_fit",
     "celltwin.exchange.lookup",
     "celltwin.exchange.reduction",
     "celltwin.exchange.document",
