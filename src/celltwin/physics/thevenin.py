@@ -122,13 +122,17 @@ class Thevenin(eqx.Module):
         hysteresis = None
         if circuit.hysteresis is not None and circuit.hysteresis_rate is not None:
             hysteresis = Hysteresis.of(circuit.hysteresis, circuit.hysteresis_rate.tolist(), nodes)
+        core = None
+        if circuit.core_kelvin_per_watt > 0.0:
+            rise, time = np.log(circuit.core_rise), np.log(circuit.core_second)
+            core = Core(jnp.asarray(rise, np.float32), jnp.asarray(time, np.float32))
         return cls(
             ocv=Ocv.of_curves(circuit.ocv, circuit.ocv_soc.tolist(), temperatures),
             log_resistance=jnp.asarray(np.log(np.concatenate(tables)), np.float32),
             log_tau=jnp.asarray(np.log(circuit.tau), np.float32),
             log_scale=None if circuit.transfer_scale is None else jnp.asarray(np.log(circuit.transfer_scale), "f4"),
             hysteresis=hysteresis,
-            core=None,
+            core=core,
             wake=None,
             temperatures=temperatures,
             soc_nodes=nodes,

@@ -1,0 +1,227 @@
+"""From logs of pulses, rests and slow discharges to the tables of an equivalent circuit."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from celltwin.data.record import Cell, Record
+from celltwin.errors import CelltwinError
+from celltwin.learning.identification.curves import (
+    APART,
+    Rest,
+    SlowCurve,
+    describe,
+    merged,
+    open_circuit,
+    rests,
+    slow_curves,
+)
+from celltwin.learning.identification.pairs import (
+    BENT,
+    SCALE,
+    MOST_PAIRS,
+    PER_DECADE,
+    Candidate,
+    Normal,
+    candidates,
+    chosen,
+    excitation,
+    normal_equations,
+    resistances,
+)
+from celltwin.learning.identification.refine import Problem, refine
+from celltwin.learning.identification.segments import PULSE, REST, runs, thinned
+from celltwin.physics.circuit import Circuit
+from celltwin.physics.ocv import OCV_NODES
+from celltwin.physics.tables import MERGE
+
+SLOWEST = 1800.0  # s: no time constant beyond half of the longest rest, nor beyond this
+ALIKE = 10.0  # samples whose errors are taken as alike when RC pairs are counted
+CORE = 3.0  # K/W times Ah: core over surface of a cylindrical cell, 1 K/W at 3 Ah (see physics/thermal.py)
+HEATED = 0.5  # K by which a surface must have moved for a core to be assumed
+JITTER = 0.5  # s: the first sample after a step of the current is unsure by its own sampling where that is faster
+
+
+@dataclass(frozen=True, eq=False)
+class Identification:
+    """What the logs told, and from what."""
+
+    cell: Cell
+    circuit: Circuit
+    runs: tuple[Record, ...]  # what was simulated, thinned
+    simulated: tuple[np.ndarray, ...]  # V, closed loop from the first sample of each run
+    rests: tuple[Rest, ...]
+    slow: tuple[SlowCurve, ...]
+    candidates: tuple[Candidate, ...]  # numbers of RC pairs that were weighed
+    coulombic_efficiency: float  # of the slow cycle; NaN where none is complete
+    rmse: float  # V, over all runs
+    seconds: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was inferred, and what the data cannot tell."""
+        return self.circuit.notes
+
+
+def identify(
+    records: Sequence[Record],
+    cell: Cell | None = None,
+    *,
+    pairs: int | None = None,
+    tick: Callable[[str, float], None] = lambda stage, share: None,
+) -> Identification:
+    """Identify the circuit of a cell from logs of HPPC, GITT, pulse tests, slow discharges or drive cycles.
+
+    Without `cell` its capacity, voltage limits and states of charge are inferred from the logs. `pairs` fixes the
+    number of RC pairs, else a criterion chooses. `tick` hears what is being done and the share of it.
+
+    Raises CelltwinError where the logs hold nothing to identify a circuit from.
+    """
+    began = clock.monotonic()
+    if not records:
+        raise CelltwinError("nothing to identify a circuit from", got="no log", expected="at least one")
+    tick("reading", 0.0)
+    cell, placed, notes = describe(records, cell)
+    capacity = cell.reference_capacity_ah
+    whole = [run for record in placed for run in runs(record, capacity)]
+    if not whole:
+        raise CelltwinError(
+            "nothing to identify resistances from",
+            got=f"{len(records)} logs without pulses or steps of current",
+            expected="an HPPC, GITT, pulse or drive-cycle log beside slow discharges",
+            fix="add the log of the pulse test",
+        )
+    used = [thinned(run, capacity) for run in whole]
+    slow = [curve for record in placed for curve in slow_curves(record)]
+    points = [point for run in whole for point in rests(run)]
+    temperatures = merged(np.array([run.ambient_degC for run in used]), MERGE)
+    column = [int(np.argmin(np.abs(temperatures - run.ambient_degC))) for run in used]
+    grid = np.array(OCV_NODES)
+    ocv, levels, trust = open_circuit(points, slow, temperatures.tolist(), grid)
+    weights = [_weights(run, capacity) for run in used]
+
+    tick("choosing RC pairs", 0.0)
+    excited = [
+        excitation(run, np.interp(run.soc, grid, ocv[:, c]), levels, w)
+        for run, c, w in zip(used, column, weights, strict=True)
+    ]
+    shortest, longest = _reach(whole)
+    tried = np.geomspace(
+        shortest, longest, max(MOST_PAIRS, 1 + int(PER_DECADE * np.log10(longest / shortest)))
+    ).tolist()
+    normals = [
+        normal_equations([e for e, k in zip(excited, column, strict=True) if k == c], tried)
+        for c in range(len(temperatures))
+    ]
+    middle = int(np.argmin(np.abs(temperatures - 25.0)))
+    weighed = candidates(normals[middle], normals[middle].weight / ALIKE)
+    choice = chosen(weighed) if pairs is None else weighed[pairs - 1]
+    begin = _begin(cell, temperatures, grid, ocv, levels, normals, choice)
+
+    tick("refining", 0.0)
+    problem = Problem(used, column, weights, begin, trust)
+    refined = refine(problem, lambda share: tick("refining", share))
+    core = CORE / capacity if any(_heated(run) for run in used) else 0.0
+    if core:
+        notes.append(f"core assumed {core:.2g} K/W warmer than the surface: pulses and rests do not show it")
+    circuit = replace(
+        refined.circuit,
+        core_kelvin_per_watt=core,
+        notes=(*notes, *refined.confused),
+        meta={
+            "logs": [record.label for record in records],
+            "rc_pairs": [
+                {"pairs": c.pairs, "rmse_mV": 1e3 * c.rmse, "criterion": c.criterion, "tau_s": list(c.time_constants)}
+                for c in weighed
+            ],
+            "rmse_mV": 1e3 * refined.rmse,
+            "noise_mV": 1e3 * refined.noise,
+        },
+    )
+    return Identification(
+        cell,
+        circuit,
+        tuple(used),
+        tuple(refined.simulated),
+        tuple(points),
+        tuple(slow),
+        tuple(weighed),
+        _efficiency(slow),
+        refined.rmse,
+        clock.monotonic() - began,
+    )
+
+
+def _heated(run: Record) -> bool:
+    known = run.temperature[np.isfinite(run.temperature)]
+    return len(known) > 0 and float(np.ptp(known)) > HEATED
+
+
+def _weights(run: Record, capacity_ah: float) -> np.ndarray:
+    """1 for each sample, 0 for the first after a step of the current that was sampled fast."""
+    edge = np.abs(np.diff(run.current, prepend=run.current[0])) > REST * capacity_ah
+    return np.where(edge & (run.dt < JITTER), 0.0, 1.0)
+
+
+def _reach(whole: Sequence[Record]) -> tuple[float, float]:
+    """Shortest and longest time constant in s that the logs can show: two samples, half a rest."""
+    fastest = min(float(np.quantile(run.dt[1:], 0.05)) for run in whole)
+    longest = max((p.duration for run in whole for p in rests(run, least=PULSE)), default=600.0)
+    return max(2.0 * fastest, 0.2), float(np.clip(0.5 * longest, 60.0, SLOWEST))
+
+
+def _begin(
+    cell: Cell,
+    temperatures: np.ndarray,
+    grid: np.ndarray,
+    ocv: np.ndarray,
+    levels: np.ndarray,
+    normals: Sequence[Normal],
+    choice: Candidate,
+) -> Circuit:
+    """The linear circuit of each temperature, from which the refinement begins."""
+    found, bent = [], []
+    for normal in normals:
+        table, square = resistances(normal, choice.which)
+        bent.append(resistances(normal, choice.which, bent=True)[1] < (1.0 - BENT) * square)
+        found.append(_positive(table))
+    tables = np.stack(found, axis=-1)  # [1 + N, levels, temperatures]
+    tau = np.broadcast_to(np.array(choice.time_constants)[:, None, None], tables[1:].shape)
+    nonlinear = any(bent)
+    share = 0.3 if nonlinear else 0.0
+    return Circuit(
+        cell.name,
+        cell.reference_capacity_ah,
+        cell.voltage_limits_volt,
+        temperatures,
+        grid,
+        ocv,
+        levels,
+        (1.0 - share) * tables[0],
+        tables[1:],
+        tau,
+        share * tables[0] if nonlinear else None,
+        np.full(len(temperatures), SCALE) if nonlinear else None,
+    )
+
+
+def _positive(table: np.ndarray) -> np.ndarray:
+    """Resistances [1 + N, levels] of which none is below a tenth of its row's median, nor that of a hundredth of R0."""
+    floor = np.maximum(0.1 * np.median(table, axis=1, keepdims=True), 0.01 * abs(np.median(table[0])))
+    return np.maximum(table, np.maximum(floor, 1e-7))
+
+
+def _efficiency(slow: Sequence[SlowCurve]) -> float:
+    """Charge given back per charge taken, of the slow cycle nearest 25 degC that is complete both ways."""
+    best, found = np.inf, float("nan")
+    for discharge in slow:
+        for charge in slow:
+            same = discharge.label == charge.label and discharge.charge_ah < 0 < charge.charge_ah
+            covers = same and charge.soc[-1] > discharge.soc[-1] - APART and charge.soc[0] < discharge.soc[0] + APART
+            if covers and abs(discharge.temperature - 25.0) < best:
+                best, found = abs(discharge.temperature - 25.0), -discharge.charge_ah / charge.charge_ah
+    return found

@@ -1,0 +1,252 @@
+"""Capacity, state of charge and open-circuit voltage of identification logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from celltwin.data.record import Cell, Record
+from celltwin.errors import CelltwinError
+from celltwin.learning.identification.segments import REST, Segment, capacity_estimate, segments
+from celltwin.physics.tables import MERGE
+
+REFERENCE = 25.0  # degC, where the capacity is read if a slow discharge was measured there
+RESTED = 900.0  # s: a rest this long gives a point of the open-circuit curve
+NEAR_FULL = 0.15  # V: a log that starts this close to the highest voltage starts full
+TAPERED = 0.1  # of capacity per hour: a charge at the highest voltage that ends below this current ends full
+APART = 0.03  # states of charge closer than this share a level
+
+
+@dataclass(frozen=True)
+class SlowCurve:
+    """Voltage of a quasi-static discharge or charge over state of charge."""
+
+    label: str
+    temperature: float  # degC, mean
+    current: float  # A, positive = charge
+    soc: np.ndarray  # increasing
+    voltage: np.ndarray  # V
+    charge_ah: float
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A relaxed voltage."""
+
+    label: str
+    temperature: float  # degC, mean
+    ambient: float
+    soc: float
+    voltage: float  # V, of the last samples
+    duration: float  # s
+    drift: float  # V, by how much the voltage still moved in the second half of the rest
+
+
+def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[Record], list[str]]:
+    """The cell and its records, each with ambient and initial state of charge, and notes on what was inferred.
+
+    What a dataset says is kept. Without one, the capacity is that of the slow discharge nearest 25 degC, else the
+    largest discharge; a record starts full where its first voltage is near the highest, counts from full where its
+    counter says so, passes full where a charge at the highest voltage tapers off, else starts where its rested
+    voltages lie on the slow discharge.
+    """
+    notes: list[str] = []
+    records = [_with_ambient(_without_dead_samples(record, notes), notes) for record in records]
+    if cell is None:
+        cell = _cell(records, notes)
+    known = [replace(r, cell=cell) for r in records]
+    placed = [r if np.isfinite(r.initial_soc) else _anchored(r, cell) for r in known]
+    slow = [c for r in placed if np.isfinite(r.initial_soc) for c in slow_curves(r) if c.current < 0]
+    return cell, [r if np.isfinite(r.initial_soc) else _matched(r, slow) for r in placed], notes
+
+
+def _without_dead_samples(record: Record, notes: list[str]) -> Record:
+    """Voltages far below anything a cell shows are a sensor that was off."""
+    typical = np.nanmedian(record.voltage)
+    dead = record.voltage < max(0.3 * typical, 0.5)
+    if not dead.any():
+        return record
+    notes.append(f"{record.label}: {np.count_nonzero(dead)} voltages near zero ignored (sensor off)")
+    return replace(record, voltage=np.where(dead, np.nan, record.voltage))
+
+
+def _with_ambient(record: Record, notes: list[str]) -> Record:
+    if np.isfinite(record.ambient_degC):
+        return record
+    if np.isfinite(record.temperature).any():
+        return replace(record, ambient_degC=float(np.round(np.nanmedian(record.temperature))))
+    notes.append(f"{record.label}: no temperature known, {REFERENCE:g} degC assumed (--ambient says otherwise)")
+    return replace(record, ambient_degC=REFERENCE)
+
+
+def _cell(records: Sequence[Record], notes: list[str]) -> Cell:
+    """What the logs themselves tell about the cell."""
+    guess = capacity_estimate(records)
+    low = min(float(np.nanmin(r.voltage)) for r in records)
+    high = max(float(np.nanmax(r.voltage)) for r in records)
+    best: tuple[bool, float, float, str] | None = None
+    for record in records:
+        for segment in segments(record, guess):
+            if segment.charge_ah > -0.5 * guess or segment.kind not in ("slow", "step"):
+                continue
+            # Slow before fast, then near the reference temperature.
+            rank = (segment.kind != "slow", abs(record.ambient_degC - REFERENCE), -segment.charge_ah, record.label)
+            best = rank if best is None or rank < best else best
+    if best is not None:
+        capacity, where = best[2], f"{'slow ' if not best[0] else ''}discharge of {best[3]}"
+    else:
+        capacity, where = guess, "the largest charge passed in any log"
+    notes.append(f"capacity {capacity:.4g} Ah: {where}")
+    return Cell("cell", capacity, (low, high), capacity)
+
+
+def _anchored(record: Record, cell: Cell) -> Record:
+    """The initial state of charge where the log itself shows a full cell; NaN where it does not."""
+    capacity, high = cell.reference_capacity_ah, cell.voltage_limits_volt[1]
+    counter = record.charge_ah if record.net_capacity is None else record.net_capacity - record.net_capacity[0]
+    first = record.net_capacity[0] if record.net_capacity is not None else 0.0
+    if record.net_capacity is not None and -capacity < first < -0.002 * capacity:
+        if record.net_capacity.max() < 0.02 * capacity:
+            return replace(record, initial_soc=1.0 + float(first) / capacity)
+    voltage = record.voltage[np.isfinite(record.voltage)][0]
+    if voltage > high - NEAR_FULL and record.current[0] < REST * capacity:
+        return replace(record, initial_soc=1.0)
+    # A charge that is held at the highest voltage until its current has tapered off ends full.
+    top = (record.voltage > high - 0.01) & (record.current > 0) & (record.current < TAPERED * capacity)
+    ends = top & np.r_[record.current[1:] < REST * capacity, True]
+    if ends.any():
+        return replace(record, initial_soc=1.0 - float(counter[np.flatnonzero(ends)[0]]) / capacity)
+    return record
+
+
+def _matched(record: Record, slow: Sequence[SlowCurve]) -> Record:
+    """The initial state of charge that puts the rests onto the slow discharge of the nearest temperature."""
+    found = rests(replace(record, initial_soc=0.0))
+    if not slow or not found:
+        raise CelltwinError(
+            f"where record '{record.label}' starts is unknown",
+            got=f"first voltage {record.voltage[0]:.3f} V, {len(found)} rests, {len(slow)} slow discharges to compare with",
+            expected="a log that starts full, charges to full, or rests and a slow discharge of the same cell",
+            fix="add a slow discharge (C/10 or slower), or describe the records' initial_soc in a dataset.toml",
+        )
+    curve = min(slow, key=lambda c: abs(c.temperature - record.ambient_degC))
+    grid = np.linspace(0.0, 1.3, 521)
+    seen, relative = np.array([r.voltage for r in found]), np.array([r.soc for r in found])
+    misfit = [np.median(np.abs(seen - np.interp(start + relative, curve.soc, curve.voltage))) for start in grid]
+    return replace(record, initial_soc=float(grid[int(np.argmin(misfit))]))
+
+
+def slow_curves(record: Record) -> list[SlowCurve]:
+    """The quasi-static discharges and charges of a record."""
+    assert record.cell is not None
+    found: list[SlowCurve] = []
+    for segment in segments(record, record.cell.reference_capacity_ah):
+        if segment.kind != "slow":
+            continue
+        inside = slice(segment.start, segment.stop)
+        soc, voltage = record.soc[inside], record.voltage[inside]
+        known = np.isfinite(voltage)
+        soc, index = np.unique(soc[known], return_index=True)
+        temperature = float(np.mean(record.filled_temperature[inside]))
+        found.append(
+            SlowCurve(record.label, temperature, segment.current, soc, voltage[known][index], segment.charge_ah)
+        )
+    return found
+
+
+def rests(record: Record, least: float = RESTED) -> list[Rest]:
+    """Relaxed voltages of a record: rests of at least `least` s, and its first sample if that is at rest."""
+    assert record.cell is not None
+    found: list[Rest] = []
+    for segment in segments(record, record.cell.reference_capacity_ah):
+        if segment.kind != "rest" or (segment.duration < least and segment.start > 0):
+            continue
+        point = _relaxed(record, segment)
+        if point is not None:
+            found.append(point)
+    return found
+
+
+def _relaxed(record: Record, segment: Segment) -> Rest | None:
+    inside = slice(segment.start, segment.stop)
+    time, voltage = record.time[inside], record.voltage[inside]
+    known = np.isfinite(voltage)
+    if not known.any():
+        return None
+    time, voltage = time[known], voltage[known]
+    late = voltage[time >= time[-1] - 0.05 * (time[-1] - time[0])]
+    half = np.interp(0.5 * (time[0] + time[-1]), time, voltage)
+    temperature = float(np.mean(record.filled_temperature[inside][-3:]))
+    soc = float(record.soc[segment.stop - 1])
+    drift = float(late.mean() - half)
+    return Rest(record.label, temperature, record.ambient_degC, soc, float(late.mean()), segment.duration, drift)
+
+
+def open_circuit(
+    points: Sequence[Rest], slow: Sequence[SlowCurve], temperatures: Sequence[float], grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Open-circuit voltage [grid, temperatures] in V: relaxed voltages, between them shaped as the slow discharge.
+
+    Also the levels, the states of charge of the rests merged over temperatures, and how far the relaxed voltage may be
+    trusted at each, [levels, temperatures] in V. Without a slow curve a monotone cubic joins the rests; where a temperature has
+    neither, its neighbour's curve serves.
+    """
+    levels = merged(np.array([p.soc for p in points]), APART) if points else np.array([0.0, 1.0])
+    voltage = np.full((len(grid), len(temperatures)), np.nan)
+    trust = np.full((len(levels), len(temperatures)), 0.02)
+    for column, temperature in enumerate(temperatures):
+        here = [p for p in points if abs(p.ambient - temperature) < MERGE]
+        discharges = [c for c in slow if c.current < 0] or list(slow)
+        shape = min(discharges, key=lambda c: abs(c.temperature - temperature)) if discharges else None
+        if here:
+            soc, relaxed, drift = (
+                np.array(x) for x in zip(*sorted((p.soc, p.voltage, p.drift) for p in here), strict=True)
+            )
+            soc, where = np.unique(np.round(soc, 3), return_inverse=True)
+            count = np.bincount(where)
+            relaxed, drift = (np.bincount(where, x) / count for x in (relaxed, drift))
+            voltage[:, column] = _joined(grid, soc, relaxed, shape)
+            trust[:, column] = 1e-3 + np.interp(levels, soc, np.abs(drift))
+        elif shape is not None:
+            voltage[:, column] = _extended(grid, shape.soc, shape.voltage)
+    known = np.flatnonzero(np.isfinite(voltage).all(axis=0))
+    if not len(known):
+        raise CelltwinError(
+            "no open-circuit voltage in these logs",
+            got="no rest of 15 min or more, and no slow discharge",
+            expected="one of them at least",
+            fix="add the HPPC or GITT log with its rests, or a discharge at C/10 or slower",
+        )
+    for column in range(len(temperatures)):
+        if column not in known:
+            voltage[:, column] = voltage[:, known[np.argmin(np.abs(known - column))]]
+    return voltage, levels, trust
+
+
+def _joined(grid: np.ndarray, soc: np.ndarray, relaxed: np.ndarray, shape: SlowCurve | None) -> np.ndarray:
+    if shape is not None:
+        excess = relaxed - np.interp(soc, shape.soc, shape.voltage)
+        return _extended(grid, shape.soc, shape.voltage) + np.interp(grid, soc, excess)
+    if len(soc) == 1:
+        return np.full(len(grid), relaxed[0])
+    inside = PchipInterpolator(soc, relaxed)(np.clip(grid, soc[0], soc[-1]))
+    low, high = np.diff(relaxed)[[0, -1]] / np.diff(soc)[[0, -1]]
+    return inside + low * np.minimum(grid - soc[0], 0.0) + high * np.maximum(grid - soc[-1], 0.0)
+
+
+def _extended(grid: np.ndarray, soc: np.ndarray, voltage: np.ndarray) -> np.ndarray:
+    return np.interp(grid, soc, voltage)
+
+
+def merged(values: np.ndarray, apart: float) -> np.ndarray:
+    """Values that lie closer than `apart` replaced by their mean, increasing."""
+    groups: list[list[float]] = []
+    for value in np.sort(values).tolist():
+        if groups and value - groups[-1][0] < apart:
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    return np.array([float(np.mean(group)) for group in groups])
