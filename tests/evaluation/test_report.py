@@ -306,7 +306,7 @@ def test_bands_are_percentiles_of_each_bin() -> None:
 def test_thinning_keeps_ends_extremes_and_the_limit(size: int) -> None:
     y = np.random.default_rng(size).normal(size=size)
     y[size // 3 : size // 3 + size // 10] = np.nan
-    chosen = figures._thin(y, 100)
+    chosen = figures.thin(y, 100)
     assert chosen.size <= 100
     assert (np.diff(chosen) > 0).all()
     assert {0, size - 1} <= set(chosen.tolist())

@@ -2,7 +2,7 @@
 
 `write` reads what a benchmark left behind (`metrics.json`, `predictions/*.parquet`, `config.json` and
 `environment.json`) and nothing else, so every number on the page can be traced to the run folder. The page loads
-nothing from the network: plotly.js, `report.css`, `report.js` and the data are inside it, and its content
+nothing from the network: plotly.js, the style sheet, the program and the data are inside it, and its content
 security policy forbids the rest. Tables are plain HTML; figures are drawn in the browser from a block of JSON.
 
 Errors of voltage are in mV, simulated minus measured. A figure per ambient temperature is the mean over its

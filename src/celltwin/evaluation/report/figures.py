@@ -101,7 +101,7 @@ def _read_predictions(path: Path) -> list[Trace]:
     return traces
 
 
-def _thin(y: np.ndarray, points: int) -> np.ndarray:
+def thin(y: np.ndarray, points: int) -> np.ndarray:
     """Indices of at most `points` samples: both ends, and the least and greatest of equal buckets."""
     if y.size <= points:
         return np.arange(y.size)
@@ -117,15 +117,15 @@ def _thin(y: np.ndarray, points: int) -> np.ndarray:
     return np.unique(chosen.clip(max=y.size - 1))
 
 
-def _packed(values: np.ndarray) -> str:
+def packed(values: np.ndarray) -> str:
     """Base64 of little-endian float32: half the size of decimal text, and read at once by the browser."""
     with np.errstate(over="ignore"):
         return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
 def _curve(time_second: np.ndarray, y: np.ndarray, points: int) -> dict[str, str]:
-    chosen = _thin(y, points)
-    return {"x": _packed(time_second[chosen] / SECONDS_PER_MINUTE), "y": _packed(y[chosen])}
+    chosen = thin(y, points)
+    return {"x": packed(time_second[chosen] / SECONDS_PER_MINUTE), "y": packed(y[chosen])}
 
 
 def _outside(trace: Trace) -> list[list[float]]:

@@ -16,6 +16,8 @@ from celltwin.evaluation.report.metrics import CellFacts, Metrics, Split, figure
 from celltwin.evaluation.report.tables import cycles_html, leaderboard_html, rows_html
 from celltwin.files import plain
 
+Section = tuple[str, str, str, str]  # name, heading, text below it, content as HTML
+
 
 def _header_html(metrics: Metrics, environment: Any) -> str:
     dataset, cell = metrics.dataset, metrics.dataset.cell
@@ -108,7 +110,6 @@ def _figure_html(name: str, present: bool, absent: str, controls: str = "") -> s
 
 
 def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any) -> str:
-    here = Path(__file__).parent
     ranked = metrics.ranked
     histories = {
         m.name: {s: [e.model_dump() for e in h] for s, h in m.history.items() if h} for m in ranked if m.history
@@ -121,8 +122,6 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
         "history": histories,
         "curves": curves,
     }
-    # `<` never occurs in the block, so no text in it can end the script element.
-    block = json.dumps(plain(data), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     dataset = metrics.dataset
     absent = "The run folder holds no predictions, so there is nothing to draw here."
     choose_record = (
@@ -191,24 +190,33 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
             f"<h3>Licence of the data</h3><p>{escape(dataset.licence) or '–'}</p>",
         ),
     ]
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title, _, _ in sections)
+    top = f"{_header_html(metrics, environment)}{_verdict_html(metrics, findings_of(metrics, figures))}"
+    return document(dataset.name, top, sections, data, "report.js")
+
+
+def document(title: str, top: str, sections: Sequence[Section], data: Any, program: str) -> str:
+    """A whole page: `top`, then the sections and a menu of them, the data and the program that draws them."""
+    # `<` never occurs in the block, so no text in it can end the script element.
+    block = json.dumps(plain(data), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _, _ in sections)
     body = "".join(
-        f'<section id="{name}"><h2>{title}</h2>{f"<p>{text}</p>" if text else ""}{content}</section>'
-        for name, title, text, content in sections
+        f'<section id="{name}"><h2>{heading}</h2>{f"<p>{text}</p>" if text else ""}{content}</section>'
+        for name, heading, text, content in sections
     )
     # A plotly.js of another version might hold the end tag in a string.
     plotly = get_plotlyjs().replace("</script", "<\\/script")
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+    style, common, own = (
+        (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("report.css", "common.js", program)
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(dataset.name)} · celltwin</title>"
-        f"<style>{(here / 'report.css').read_text(encoding='utf-8')}</style></head><body>"
-        f"<nav>{links}</nav><main>{_header_html(metrics, environment)}"
-        f"{_verdict_html(metrics, findings_of(metrics, figures))}{body}</main>"
+        f"<title>{escape(title)} · celltwin</title><style>{style}</style></head><body>"
+        f"<nav>{links}</nav><main>{top}{body}</main>"
         f'<script type="application/json" id="data">{block}</script>'
         f"<script>{plotly}</script>"
-        f"<script>{(here / 'report.js').read_text(encoding='utf-8')}</script></body></html>"
+        f'<script>"use strict";(() => {{\n{common}{own}}})();</script></body></html>'
     )

@@ -1,244 +1,192 @@
-"use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const colours = 10;
-  const find = (id) => document.getElementById(id);
+const colours = 10;
+const colour = (name) => variable(`--c${data.models.findIndex((m) => m.name === name) % colours}`);
 
-  // --- theme: every colour comes from the style sheet, so figures follow light and dark ---
-  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const colour = (name) => variable(`--c${data.models.findIndex((m) => m.name === name) % colours}`);
-  const faint = (hex, alpha) =>
-    `rgba(${[1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16)).join(",")},${alpha})`;
-  // Plotly reads tags in its texts; names are to be shown as they are.
-  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const axis = (title, more = {}) => ({
-    title: { text: title, standoff: 6 }, gridcolor: variable("--line"), zerolinecolor: variable("--line"),
-    linecolor: variable("--line"), automargin: true, ...more,
-  });
-  const layout = (more) => ({
-    paper_bgcolor: variable("--card"), plot_bgcolor: variable("--card"),
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: variable("--ink") },
-    margin: { l: 64, r: 16, t: 58, b: 46 },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("--muted"), activecolor: variable("--accent") },
-    legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", uirevision: "keep" },
-    hoverlabel: { bgcolor: variable("--card"), bordercolor: variable("--line"), font: { color: variable("--ink") } },
-    ...more,
-  });
-  // Plotly offers to upload a chart to its makers' service unless told not to: the reader's data stay here.
-  const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
-  const draw = (id, traces, shape) => Plotly.react(find(id), traces, layout(shape), settings);
-
-  const floats = (text) => {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    return new Float32Array(bytes.buffer);
-  };
-  const extent = (values) => values.reduce(([a, b], v) => (Number.isFinite(v) ? [Math.min(a, v), Math.max(b, v)] : [a, b]),
-    [Infinity, -Infinity]);
-
-  const options = (select, items, chosen, group = () => null) => {
-    const parents = new Map();
-    items.forEach((text, k) => {
-      const name = group(k);
-      if (name && !parents.has(name)) {
-        const parent = document.createElement("optgroup");
-        parent.label = name;
-        select.append(parent);
-        parents.set(name, parent);
-      }
-      (parents.get(name) ?? select).append(new Option(text, k, k === chosen, k === chosen));
-    });
-  };
-
-  // --- one record: voltage, error and current over one time axis ---
-  const splits = { test: "Test", validate: "Validation", train: "Training" };
-  let record = 0;
-  function drawRecord() {
-    const shown = data.records[record];
-    const measured = { x: floats(shown.measured.x), y: floats(shown.measured.y) };
-    const traces = [{
-      ...measured, name: "measured", mode: "lines", line: { color: variable("--ink"), width: 1.6 },
-      hovertemplate: "measured %{y:.4f} V<extra></extra>", legendrank: 1,
-    }];
-    const models = data.models.filter((m) => m.name in shown.models);
-    const strip = models.filter((m) => shown.models[m.name].outside.length);
-    const [low, high] = extent(measured.y);
-    let wild = false; // a model that leaves the picture does not set its scale
-    [...models].reverse().forEach((model) => { // the best is drawn last, on top
-      const { simulated, error, outside, rmse } = shown.models[model.name];
-      const score = rmse === null ? "" : `  ${rmse.toFixed(1)} mV`;
-      const common = {
-        name: plain(model.name), legendgroup: model.name, mode: "lines", line: { color: colour(model.name), width: 1.2 },
-        visible: model.trained || models.every((m) => !m.trained) ? true : "legendonly",
-      };
-      const y = floats(simulated.y);
-      const [least, greatest] = extent(y);
-      wild ||= greatest > high + (high - low) || least < low - (high - low);
-      traces.push({ ...common, name: plain(model.name) + score, x: floats(simulated.x), y,
-        hovertemplate: `${plain(model.name)} %{y:.4f} V<extra></extra>`, legendrank: 10 + models.indexOf(model) });
-      traces.push({ ...common, x: floats(error.x), y: floats(error.y), yaxis: "y2", showlegend: false,
-        hovertemplate: `${plain(model.name)} %{y:.1f} mV<extra></extra>` });
-      if (outside.length) {
-        const height = strip.indexOf(model);
-        traces.push({ ...common, x: outside.flatMap(([a, b]) => [a, b, null]), y: outside.flatMap(() => [height, height, null]),
-          yaxis: "y4", showlegend: false, line: { color: colour(model.name), width: 4 },
-          hovertemplate: `${plain(model.name)} outside its training domain<extra></extra>` });
-      }
-    });
-    traces.push({ x: floats(shown.current.x), y: floats(shown.current.y), yaxis: "y3", name: "current", showlegend: false,
-      mode: "lines", line: { color: variable("--muted"), width: 1 }, hovertemplate: "current %{y:.2f} A<extra></extra>" });
-    const some = strip.length > 0;
-    draw("record-figure", traces, {
-      hovermode: "x unified",
-      xaxis: axis("Time (min)", { anchor: some ? "y4" : "y3", uirevision: record, hoverformat: ".2f",
-        showspikes: true, spikethickness: 1, spikecolor: variable("--muted"), spikedash: "dot", spikemode: "across" }),
-      yaxis: axis("Voltage (V)", { domain: [0.56, 1], uirevision: record,
-        ...(wild ? { range: [low - 0.3 * (high - low), high + 0.3 * (high - low)] } : {}) }),
-      yaxis2: axis("Error (mV)", { domain: [0.27, 0.53], uirevision: record, zeroline: true,
-        zerolinecolor: variable("--muted"), ...(wild ? { range: [-300 * (high - low), 300 * (high - low)] } : {}) }),
-      yaxis3: axis("Current (A)", { domain: [some ? 0.09 : 0, 0.24], uirevision: record }),
-      ...(some ? { yaxis4: axis("", { domain: [0, 0.06], range: [-0.7, strip.length - 0.3], showticklabels: false,
-        showgrid: false, zeroline: false, fixedrange: true }) } : {}),
-      annotations: some ? [{ xref: "paper", yref: "paper", x: 0, y: 0.062, xanchor: "left", yanchor: "bottom",
-        showarrow: false, text: "Outside the training domain", font: { size: 11, color: variable("--muted") } }] : [],
-    });
-    find("record").value = record;
-    document.querySelectorAll("tr[data-record]").forEach((row) =>
-      row.toggleAttribute("aria-current", Number(row.dataset.record) === record));
-  }
-  function choose(k) {
-    record = (k + data.records.length) % data.records.length;
-    drawRecord();
-  }
-
-  // --- residuals: medians of all, the band of one ---
-  let banded = 0;
-  const withResiduals = data.models.filter((m) => m.name in data.residuals);
-  function drawResiduals() {
-    const panels = [["soc", "State of charge (1)"], ["current_ampere", "Current (A)"], ["temperature_celsius", "Temperature (°C)"]];
-    const traces = [];
-    const shape = { grid: { rows: 1, columns: 3, pattern: "independent", xgap: 0.12 } };
-    panels.forEach(([name, title], p) => {
-      const suffix = p ? p + 1 : "";
-      shape[`xaxis${suffix}`] = axis(title);
-      shape[`yaxis${suffix}`] = axis(p ? "" : "Error (mV)", { zeroline: true, zerolinecolor: variable("--muted") });
-      withResiduals.forEach((model, k) => {
-        const band = data.residuals[model.name][name];
-        if (!band) return;
-        const chosen = k === banded;
-        const common = { legendgroup: model.name, xaxis: `x${suffix}`, yaxis: `y${suffix}`,
-          visible: chosen || (model.trained && model.scored) || withResiduals.every((m) => !m.trained) ? true : "legendonly" };
-        if (chosen) {
-          traces.push({ ...common, x: [...band.x, ...[...band.x].reverse()], y: [...band.high, ...[...band.low].reverse()],
-            fill: "toself", fillcolor: faint(colour(model.name), 0.18), line: { width: 0 }, mode: "lines", showlegend: false,
-            hoverinfo: "skip" });
-        }
-        traces.push({ ...common, x: band.x, y: band.median, name: plain(model.name), showlegend: p === 0, mode: "lines",
-          line: { color: colour(model.name), width: chosen ? 2.6 : 1.3 },
-          customdata: band.x.map((_, i) => [band.low[i], band.high[i]]),
-          hovertemplate: "%{y:.1f} mV (5–95 %: %{customdata[0]:.1f} to %{customdata[1]:.1f})" });
-      });
-    });
-    draw("residual-figure", traces, shape);
-  }
-
-  // --- learned curves ---
-  let curved = 0;
-  const withCurves = data.models.filter((m) => m.name in data.curves);
-  function drawCurves() {
-    const curves = data.curves[withCurves[curved].name];
-    const panels = [["ocv_volt", "Open-circuit voltage (V)", 1], ["r0_ohm", "R0 (mΩ)", 1e3], ["r_total_ohm", "Total resistance (mΩ)", 1e3]]
-      .filter(([name]) => curves[name].length);
-    const [cold, warm] = extent(curves.temperature_degC);
-    const shade = (t) => `hsl(${Math.round(215 - 200 * (warm > cold ? (t - cold) / (warm - cold) : 0.5))},70%,55%)`;
-    const shape = { grid: { rows: 1, columns: panels.length, pattern: "independent", xgap: 0.22 } };
-    const traces = panels.flatMap(([name, title, scale], p) => {
-      const suffix = p ? p + 1 : "";
-      shape[`xaxis${suffix}`] = axis("State of charge (1)");
-      shape[`yaxis${suffix}`] = axis(title, name === "ocv_volt" ? {} : { rangemode: "tozero" });
-      return curves.temperature_degC.map((t, k) => ({
-        x: curves.soc, y: curves[name][k].map((v) => (v === null ? null : v * scale)), name: `${t} °C`.replace("-", "−"),
-        legendgroup: String(t), showlegend: p === 0, mode: "lines", line: { color: shade(t), width: 1.8 },
-        xaxis: `x${suffix}`, yaxis: `y${suffix}`, hovertemplate: scale === 1 ? "%{y:.4f} V" : "%{y:.2f} mΩ",
-      }));
-    });
-    draw("curve-figure", traces, shape);
-  }
-
-  function drawHistory() {
-    const traces = data.models.filter((m) => m.name in data.history).flatMap((model) =>
-      Object.entries(data.history[model.name]).flatMap(([seed, epochs], k) =>
-        [["validate_rmse", "solid", 2], ["train_rmse", "dot", 1.2]].map(([name, dash, width]) => ({
-          x: epochs.map((e) => e.epoch), y: epochs.map((e) => e[name]), name: plain(model.name), legendgroup: model.name,
-          showlegend: k === 0 && dash === "solid", mode: epochs.length > 1 ? "lines" : "markers",
-          line: { color: colour(model.name), dash, width },
-          hovertemplate: `%{y:.2f} mV, seed ${seed}, ${dash === "solid" ? "validation" : "training"}`,
-        }))));
-    draw("history-figure", traces, { xaxis: axis("Epoch"), yaxis: axis("RMSE (mV)", { type: "log", dtick: "D1" }) });
-  }
-
-  // --- tables ---
-  const key = (row, k) => {
-    const cell = row.cells[k];
-    if (cell.dataset.v === undefined) return cell.textContent;
-    return cell.dataset.v === "" ? Infinity : Number(cell.dataset.v);
-  };
-  document.querySelectorAll("table.sortable").forEach((table) => {
-    [...table.tHead.rows[0].cells].forEach((heading, k) => heading.addEventListener("click", () => {
-      const down = heading.getAttribute("aria-sort") === "ascending";
-      [...table.tHead.rows[0].cells].forEach((other) => other.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const sign = down ? -1 : 1;
-      for (const body of table.tBodies) {
-        const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
-        rows.sort((a, b) => {
-          const [x, y] = [key(a, k), key(b, k)];
-          if (typeof x === "string" || typeof y === "string") return sign * String(x).localeCompare(String(y), undefined, { numeric: true });
-          if (x === y) return 0;
-          return x === Infinity || y === Infinity ? x - y : sign * (x - y); // what has no value stays last
-        });
-        body.append(...rows);
-      }
-    }));
-  });
-  find("filter").addEventListener("input", (event) => {
-    const words = event.target.value.toLowerCase().replace(/-/g, "−").split(/\s+/);
-    for (const row of find("rows").tBodies[0].rows) {
-      const text = row.textContent.toLowerCase().replace(/-/g, "−");
-      row.hidden = !words.every((word) => text.includes(word));
+// --- one record: voltage, error and current over one time axis ---
+const splits = { test: "Test", validate: "Validation", train: "Training" };
+let record = 0;
+function drawRecord() {
+  const shown = data.records[record];
+  const measured = { x: floats(shown.measured.x), y: floats(shown.measured.y) };
+  const traces = [{
+    ...measured, name: "measured", mode: "lines", line: { color: variable("--ink"), width: 1.6 },
+    hovertemplate: "measured %{y:.4f} V<extra></extra>", legendrank: 1,
+  }];
+  const models = data.models.filter((m) => m.name in shown.models);
+  const strip = models.filter((m) => shown.models[m.name].outside.length);
+  const [low, high] = extent(measured.y);
+  let wild = false; // a model that leaves the picture does not set its scale
+  [...models].reverse().forEach((model) => { // the best is drawn last, on top
+    const { simulated, error, outside, rmse } = shown.models[model.name];
+    const score = rmse === null ? "" : `  ${rmse.toFixed(1)} mV`;
+    const common = {
+      name: plain(model.name), legendgroup: model.name, mode: "lines", line: { color: colour(model.name), width: 1.2 },
+      visible: model.trained || models.every((m) => !m.trained) ? true : "legendonly",
+    };
+    const y = floats(simulated.y);
+    const [least, greatest] = extent(y);
+    wild ||= greatest > high + (high - low) || least < low - (high - low);
+    traces.push({ ...common, name: plain(model.name) + score, x: floats(simulated.x), y,
+      hovertemplate: `${plain(model.name)} %{y:.4f} V<extra></extra>`, legendrank: 10 + models.indexOf(model) });
+    traces.push({ ...common, x: floats(error.x), y: floats(error.y), yaxis: "y2", showlegend: false,
+      hovertemplate: `${plain(model.name)} %{y:.1f} mV<extra></extra>` });
+    if (outside.length) {
+      const height = strip.indexOf(model);
+      traces.push({ ...common, x: outside.flatMap(([a, b]) => [a, b, null]), y: outside.flatMap(() => [height, height, null]),
+        yaxis: "y4", showlegend: false, line: { color: colour(model.name), width: 4 },
+        hovertemplate: `${plain(model.name)} outside its training domain<extra></extra>` });
     }
   });
+  traces.push({ x: floats(shown.current.x), y: floats(shown.current.y), yaxis: "y3", name: "current", showlegend: false,
+    mode: "lines", line: { color: variable("--muted"), width: 1 }, hovertemplate: "current %{y:.2f} A<extra></extra>" });
+  const some = strip.length > 0;
+  draw("record-figure", traces, {
+    hovermode: "x unified",
+    xaxis: axis("Time (min)", { anchor: some ? "y4" : "y3", uirevision: record, hoverformat: ".2f",
+      showspikes: true, spikethickness: 1, spikecolor: variable("--muted"), spikedash: "dot", spikemode: "across" }),
+    yaxis: axis("Voltage (V)", { domain: [0.56, 1], uirevision: record,
+      ...(wild ? { range: [low - 0.3 * (high - low), high + 0.3 * (high - low)] } : {}) }),
+    yaxis2: axis("Error (mV)", { domain: [0.27, 0.53], uirevision: record, zeroline: true,
+      zerolinecolor: variable("--muted"), ...(wild ? { range: [-300 * (high - low), 300 * (high - low)] } : {}) }),
+    yaxis3: axis("Current (A)", { domain: [some ? 0.09 : 0, 0.24], uirevision: record }),
+    ...(some ? { yaxis4: axis("", { domain: [0, 0.06], range: [-0.7, strip.length - 0.3], showticklabels: false,
+      showgrid: false, zeroline: false, fixedrange: true }) } : {}),
+    annotations: some ? [{ xref: "paper", yref: "paper", x: 0, y: 0.062, xanchor: "left", yanchor: "bottom",
+      showarrow: false, text: "Outside the training domain", font: { size: 11, color: variable("--muted") } }] : [],
+  });
+  find("record").value = record;
+  document.querySelectorAll("tr[data-record]").forEach((row) =>
+    row.toggleAttribute("aria-current", Number(row.dataset.record) === record));
+}
+function choose(k) {
+  record = (k + data.records.length) % data.records.length;
+  drawRecord();
+}
 
-  // --- start ---
-  const drawings = [];
-  if (data.records.length) {
-    options(find("record"), data.records.map((r) => r.label), 0, (k) => splits[data.records[k].split] ?? data.records[k].split);
-    find("record").addEventListener("change", (event) => choose(Number(event.target.value)));
-    find("previous").addEventListener("click", () => choose(record - 1));
-    find("next").addEventListener("click", () => choose(record + 1));
-    document.querySelectorAll("tr[data-record]").forEach((row) => row.addEventListener("click", () => {
-      choose(Number(row.dataset.record));
-      find("simulated").scrollIntoView();
-    }));
-    drawings.push(drawRecord);
-  }
-  if (withResiduals.length) {
-    options(find("residual-model"), withResiduals.map((m) => m.name), 0);
-    find("residual-model").addEventListener("change", (event) => { banded = Number(event.target.value); drawResiduals(); });
-    drawings.push(drawResiduals);
-  }
-  if (withCurves.length) {
-    options(find("curve-model"), withCurves.map((m) => m.name), 0);
-    find("curve-model").addEventListener("change", (event) => { curved = Number(event.target.value); drawCurves(); });
-    drawings.push(drawCurves);
-  }
-  if (Object.keys(data.history).length) drawings.push(drawHistory);
-  const all = () => {
-    document.querySelectorAll("[data-colour]").forEach((swatch) => {
-      swatch.style.background = variable(`--c${swatch.dataset.colour % colours}`);
+// --- residuals: medians of all, the band of one ---
+let banded = 0;
+const withResiduals = data.models.filter((m) => m.name in data.residuals);
+function drawResiduals() {
+  const panels = [["soc", "State of charge (1)"], ["current_ampere", "Current (A)"], ["temperature_celsius", "Temperature (°C)"]];
+  const traces = [];
+  const shape = { grid: { rows: 1, columns: 3, pattern: "independent", xgap: 0.12 } };
+  panels.forEach(([name, title], p) => {
+    const suffix = p ? p + 1 : "";
+    shape[`xaxis${suffix}`] = axis(title);
+    shape[`yaxis${suffix}`] = axis(p ? "" : "Error (mV)", { zeroline: true, zerolinecolor: variable("--muted") });
+    withResiduals.forEach((model, k) => {
+      const band = data.residuals[model.name][name];
+      if (!band) return;
+      const chosen = k === banded;
+      const common = { legendgroup: model.name, xaxis: `x${suffix}`, yaxis: `y${suffix}`,
+        visible: chosen || (model.trained && model.scored) || withResiduals.every((m) => !m.trained) ? true : "legendonly" };
+      if (chosen) {
+        traces.push({ ...common, x: [...band.x, ...[...band.x].reverse()], y: [...band.high, ...[...band.low].reverse()],
+          fill: "toself", fillcolor: faint(colour(model.name), 0.18), line: { width: 0 }, mode: "lines", showlegend: false,
+          hoverinfo: "skip" });
+      }
+      traces.push({ ...common, x: band.x, y: band.median, name: plain(model.name), showlegend: p === 0, mode: "lines",
+        line: { color: colour(model.name), width: chosen ? 2.6 : 1.3 },
+        customdata: band.x.map((_, i) => [band.low[i], band.high[i]]),
+        hovertemplate: "%{y:.1f} mV (5–95 %: %{customdata[0]:.1f} to %{customdata[1]:.1f})" });
     });
-    drawings.forEach((drawing) => drawing());
-  };
-  all();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
-})();
+  });
+  draw("residual-figure", traces, shape);
+}
+
+// --- learned curves ---
+let curved = 0;
+const withCurves = data.models.filter((m) => m.name in data.curves);
+function drawCurves() {
+  const curves = data.curves[withCurves[curved].name];
+  const panels = [["ocv_volt", "Open-circuit voltage (V)", 1], ["r0_ohm", "R0 (mΩ)", 1e3], ["r_total_ohm", "Total resistance (mΩ)", 1e3]]
+    .filter(([name]) => curves[name].length);
+  const shade = shades(curves.temperature_degC);
+  const shape = { grid: { rows: 1, columns: panels.length, pattern: "independent", xgap: 0.22 } };
+  const traces = panels.flatMap(([name, title, scale], p) => {
+    const suffix = p ? p + 1 : "";
+    shape[`xaxis${suffix}`] = axis("State of charge (1)");
+    shape[`yaxis${suffix}`] = axis(title, name === "ocv_volt" ? {} : { rangemode: "tozero" });
+    return curves.temperature_degC.map((t, k) => ({
+      x: curves.soc, y: curves[name][k].map((v) => (v === null ? null : v * scale)), name: `${t} °C`.replace("-", "−"),
+      legendgroup: String(t), showlegend: p === 0, mode: "lines", line: { color: shade(t), width: 1.8 },
+      xaxis: `x${suffix}`, yaxis: `y${suffix}`, hovertemplate: scale === 1 ? "%{y:.4f} V" : "%{y:.2f} mΩ",
+    }));
+  });
+  draw("curve-figure", traces, shape);
+}
+
+function drawHistory() {
+  const traces = data.models.filter((m) => m.name in data.history).flatMap((model) =>
+    Object.entries(data.history[model.name]).flatMap(([seed, epochs], k) =>
+      [["validate_rmse", "solid", 2], ["train_rmse", "dot", 1.2]].map(([name, dash, width]) => ({
+        x: epochs.map((e) => e.epoch), y: epochs.map((e) => e[name]), name: plain(model.name), legendgroup: model.name,
+        showlegend: k === 0 && dash === "solid", mode: epochs.length > 1 ? "lines" : "markers",
+        line: { color: colour(model.name), dash, width },
+        hovertemplate: `%{y:.2f} mV, seed ${seed}, ${dash === "solid" ? "validation" : "training"}`,
+      }))));
+  draw("history-figure", traces, { xaxis: axis("Epoch"), yaxis: axis("RMSE (mV)", { type: "log", dtick: "D1" }) });
+}
+
+// --- tables ---
+const key = (row, k) => {
+  const cell = row.cells[k];
+  if (cell.dataset.v === undefined) return cell.textContent;
+  return cell.dataset.v === "" ? Infinity : Number(cell.dataset.v);
+};
+document.querySelectorAll("table.sortable").forEach((table) => {
+  [...table.tHead.rows[0].cells].forEach((heading, k) => heading.addEventListener("click", () => {
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    [...table.tHead.rows[0].cells].forEach((other) => other.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const sign = down ? -1 : 1;
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
+      rows.sort((a, b) => {
+        const [x, y] = [key(a, k), key(b, k)];
+        if (typeof x === "string" || typeof y === "string") return sign * String(x).localeCompare(String(y), undefined, { numeric: true });
+        if (x === y) return 0;
+        return x === Infinity || y === Infinity ? x - y : sign * (x - y); // what has no value stays last
+      });
+      body.append(...rows);
+    }
+  }));
+});
+find("filter").addEventListener("input", (event) => {
+  const words = event.target.value.toLowerCase().replace(/-/g, "−").split(/\s+/);
+  for (const row of find("rows").tBodies[0].rows) {
+    const text = row.textContent.toLowerCase().replace(/-/g, "−");
+    row.hidden = !words.every((word) => text.includes(word));
+  }
+});
+
+// --- start ---
+const drawings = [];
+if (data.records.length) {
+  options(find("record"), data.records.map((r) => r.label), 0, (k) => splits[data.records[k].split] ?? data.records[k].split);
+  find("record").addEventListener("change", (event) => choose(Number(event.target.value)));
+  find("previous").addEventListener("click", () => choose(record - 1));
+  find("next").addEventListener("click", () => choose(record + 1));
+  document.querySelectorAll("tr[data-record]").forEach((row) => row.addEventListener("click", () => {
+    choose(Number(row.dataset.record));
+    find("simulated").scrollIntoView();
+  }));
+  drawings.push(drawRecord);
+}
+if (withResiduals.length) {
+  options(find("residual-model"), withResiduals.map((m) => m.name), 0);
+  find("residual-model").addEventListener("change", (event) => { banded = Number(event.target.value); drawResiduals(); });
+  drawings.push(drawResiduals);
+}
+if (withCurves.length) {
+  options(find("curve-model"), withCurves.map((m) => m.name), 0);
+  find("curve-model").addEventListener("change", (event) => { curved = Number(event.target.value); drawCurves(); });
+  drawings.push(drawCurves);
+}
+if (Object.keys(data.history).length) drawings.push(drawHistory);
+const all = () => {
+  document.querySelectorAll("[data-colour]").forEach((swatch) => {
+    swatch.style.background = variable(`--c${swatch.dataset.colour % colours}`);
+  });
+  drawings.forEach((drawing) => drawing());
+};
+redrawn(all);
