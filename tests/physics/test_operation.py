@@ -356,6 +356,11 @@ def test_more_power_than_the_cell_gives_is_refused_with_what_it_gives():
     assert "1.75" in str(error.value)
 
 
+def test_more_power_than_the_cell_gives_above_its_limit_ends_there():
+    done = operate(IDEAL, [Rest(1.0), ConstantPower(-31.0, until=Limits(voltage=2.0))], CELL, soc=0.5)
+    assert (done.log[1].reason, done.log[1].duration) == ("lower voltage", 0.0)
+
+
 def test_a_voltage_limit_comes_before_the_largest_power_even_on_a_long_step():
     sagging = Simple.of(slope=2.0, level=1.5, r0=0.1, r1=0.0)
     todo = [ConstantPower(-15.0, until=Limits(voltage=2.2), period=3000.0)]

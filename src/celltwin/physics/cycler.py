@@ -210,8 +210,9 @@ def advance_chunk(
         row: Row = jax.tree.map(lambda column: column[now.operation], rows)
         final = now.step + 1 == row.steps
         dt, at_once, trial = _shorten(model, now, row, jnp.where(final, row.last, row.period), largest)
-        failed = _failed(trial)
-        limit = trial.reached.any() & ~failed
+        # What can never be met, but would pass a limit first, is a limit met at once.
+        limit = trial.reached.any() & (at_once | ~_failed(trial))
+        failed = _failed(trial) & ~limit
         ended = limit | (final & row.timed & ~failed)
         kept = ~at_once & ~failed
         seen = Samples(trial.output, trial.current, dt, now.operation)
