@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import jax
@@ -20,10 +21,12 @@ from celltwin.physics.ocv import interpolation
 from celltwin.physics.recurrence import linear_recurrence
 
 MOST_PAIRS = 4
-PER_DECADE = 6  # time constants that are tried
+PER_DECADE = 12  # time constants that are tried
+CLOSE = 2.0  # pairs whose time constants differ by less than this factor are one
 WORTHWHILE = 0.05  # a further pair must lower the error by this share, beyond what the criterion asks
 BENT = 0.03  # share of the squared error that a charge transfer must explain to be included
 SCALE = 0.04  # V, of the charge transfer that is tried
+RESTING = 10.0  # samples that a relaxed voltage counts for: a pair must explain more than an error of the OCV does
 
 
 class Excitation(NamedTuple):
@@ -68,7 +71,7 @@ def lagged(run: Excitation, tau: Sequence[float], multiple: int = 1024) -> np.nd
 
 
 class Normal(NamedTuple):
-    """Normal equations of all drives at once: R0, an RC pair of each time constant, and a charge transfer last."""
+    """Normal equations of all drives at once: R0, pairs, a charge transfer and, last, an offset of the OCV."""
 
     matrix: np.ndarray  # [drives, levels, drives, levels]
     right: np.ndarray  # [drives, levels]
@@ -79,13 +82,13 @@ class Normal(NamedTuple):
 
 def normal_equations(runs: Sequence[Excitation], tau: Sequence[float]) -> Normal:
     """Accumulated over runs, once for every choice among `tau`."""
-    drives, levels = 2 + len(tau), runs[0].charged.shape[1]
+    drives, levels = 3 + len(tau), runs[0].charged.shape[1]
     matrix, right = np.zeros((drives * levels,) * 2), np.zeros(drives * levels)
     loaded = np.concatenate([(r.overpotential[r.current != 0] / r.current[r.current != 0]) for r in runs])
     typical = 0.3 * float(np.median(np.abs(loaded))) if len(loaded) else 1e-3
     for run in runs:
         transfer = SCALE * np.arcsinh(typical * run.current / SCALE) / typical
-        drive = np.column_stack([run.current, lagged(run, tau), transfer])
+        drive = np.column_stack([run.current, lagged(run, tau), transfer, np.ones(len(run.current))])
         design = (drive[:, :, None] * run.charged[:, None, :]).reshape(len(drive), -1)
         weighted = design * run.weight[:, None]
         matrix += weighted.T @ design
@@ -97,8 +100,12 @@ def normal_equations(runs: Sequence[Excitation], tau: Sequence[float]) -> Normal
 
 
 def resistances(normal: Normal, which: Sequence[int], bent: bool = False) -> tuple[np.ndarray, float]:
-    """Resistances [1 + N (+ 1), levels] in ohm with the pairs `which` of its time constants, and the mean square left."""
-    index = [0, *(1 + i for i in which), *([len(normal.tau) + 1] if bent else [])]
+    """Resistances [1 + N (+ 1), levels] in ohm with the pairs `which`, and the mean square left.
+
+    The open-circuit voltage is free to move at each level, else a pair is made of what it is wrong by.
+    """
+    last = len(normal.tau) + 1
+    index = [0, *(1 + i for i in which), *([last] if bent else []), last + 1]
     levels = normal.right.shape[1]
     matrix = normal.matrix[index][:, :, index].reshape(len(index) * levels, -1)
     right = normal.right[index].ravel()
@@ -106,29 +113,35 @@ def resistances(normal: Normal, which: Sequence[int], bent: bool = False) -> tup
     bend = np.diff(np.eye(levels), axis=0)
     smooth = np.kron(np.eye(len(index)), bend.T @ bend)
     damped = matrix + 1e-4 * matrix.trace() / len(matrix) * (smooth + 1e-4 * np.eye(len(matrix)))
+    damped[-levels:, -levels:] = matrix[-levels:, -levels:] + RESTING * np.eye(levels)
     solution = np.linalg.solve(damped, right)
     left = normal.square - 2 * solution @ right + solution @ matrix @ solution
-    return solution.reshape(len(index), levels), max(float(left), 1e-12 * normal.square) / normal.weight
+    return solution.reshape(len(index), levels)[:-1], max(float(left), 1e-12 * normal.square) / normal.weight
 
 
 def candidates(normal: Normal, samples: float) -> list[Candidate]:
     """The best one to four among the time constants, for a number of independent samples.
 
-    Pairs are added one by one and then exchanged for neighbours while that helps.
+    All combinations of two are tried. Beyond, pairs are added one by one, and after each any is exchanged for another
+    time constant while that helps.
     """
     found: list[Candidate] = []
     best: list[int] = []
+
+    def nearest(sets: list[list[int]]) -> tuple[float, list[int]]:
+        apart = [sorted(s) for s in sets if _apart([normal.tau[i] for i in sorted(s)])]
+        return min(((resistances(normal, s)[1], s) for s in apart), default=(np.inf, []))
+
+    every = range(len(normal.tau))
     for pairs in range(1, MOST_PAIRS + 1):
-        free = [i for i in range(len(normal.tau)) if i not in best]
-        best = sorted([*best, min(free, key=lambda i: resistances(normal, sorted([*best, i]))[1])])
+        square, best = nearest(list(map(list, combinations(every, 2))) if pairs == 2 else [[*best, i] for i in every])
+        if not best:  # no room for another
+            break
         for _ in range(20):
-            moves = [_moved(best, k, by) for k in range(pairs) for by in (-2, -1, 1, 2)]
-            moves = [m for m in moves if len(set(m)) == pairs and 0 <= m[0] and m[-1] < len(normal.tau)]
-            better = min(moves, key=lambda m: resistances(normal, m)[1], default=best)
-            if resistances(normal, better)[1] >= resistances(normal, best)[1]:
+            better, exchanged = nearest([[*best[:k], i, *best[k + 1 :]] for k in range(pairs) for i in every])
+            if better >= square:
                 break
-            best = better
-        _, square = resistances(normal, best)
+            square, best = better, exchanged
         size = (1 + pairs) * normal.right.shape[1] + pairs
         criterion = samples * np.log(square) + size * np.log(samples)
         tau = tuple(normal.tau[i] for i in best)
@@ -136,8 +149,8 @@ def candidates(normal: Normal, samples: float) -> list[Candidate]:
     return found
 
 
-def _moved(which: Sequence[int], k: int, by: int) -> list[int]:
-    return sorted(i + by if n == k else i for n, i in enumerate(which))
+def _apart(tau: Sequence[float]) -> bool:
+    return all(later > CLOSE * former for former, later in pairwise(tau))
 
 
 def chosen(found: Sequence[Candidate]) -> Candidate:
