@@ -457,6 +457,9 @@ voltage_limits_volt = [{EMPTY_VOLT}, {FULL_VOLT}]
 files = "drive_1hz/*/*/*.parquet" # <cell>/<ambient>/<cycle>; n10degC = -10 degC
 initial_soc = 1.0                 # net_capacity_ah counts from full charge
 
+[identification]                  # pulse tests and slow discharges, for celltwin identify
+files = "characterisation/A/*/*.parquet"
+
 # By whole drive cycle, never by window.
 # A pattern matches <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>.
 [split]

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import typer
 import typer.core
 from pydantic import ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from celltwin import __version__, benchmark, files, jobs, models, twin
+from celltwin import __version__, benchmark, files, identify_command, jobs, models, twin
+from celltwin.console import err, escape, note, note_gaps, out
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
@@ -36,10 +36,6 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 DEFAULT_MODELS = "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru"
 
-# A pipe or a log file has no width of its own; tables need about this.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
-
 
 class _Commands(typer.core.TyperGroup):
     """Turns errors that a user can put right into one line and exit status 2, Ctrl-C into status 130."""
@@ -48,20 +44,16 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except CelltwinError as error:
-            err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+            err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
             _leave(BAD_INPUT)
         except OSError as error:
             if error.filename is None:
                 raise
-            err.print(f"[bold red]error:[/] {_escape(f'{error.filename}: {error.strerror}')}", soft_wrap=True)
+            err.print(f"[bold red]error:[/] {escape(f'{error.filename}: {error.strerror}')}", soft_wrap=True)
             _leave(BAD_INPUT)
         except (KeyboardInterrupt, training.Interrupted):
             err.print("interrupted; fit and benchmark go on where they stopped with the same --out and --resume")
             _leave(INTERRUPTED)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _leave(status: int) -> NoReturn:
@@ -143,7 +135,7 @@ def benchmark_(
         f"and {len(parts.test)} test records"
     )
     out.print(f"run folder: {folder}", soft_wrap=True)
-    _note_gaps(dataset.records)
+    note_gaps(dataset.records)
     with _bars() as listen:
         metrics = benchmark.run(
             dataset,
@@ -185,7 +177,7 @@ def fit(
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = _training_table(config)
-    _note_gaps((*parts.train, *parts.validate))
+    note_gaps((*parts.train, *parts.validate))
     chain = [family] if family.base is None else [models.family(family.base), family]
     made: twin.Twin | None = None
     stop = threading.Event()
@@ -235,11 +227,11 @@ def evaluate(
         raise CelltwinError("the dataset's split has no test records", fix="name cycles with --cycles")
     seen = {r.content_hash for r in records} & set(one.domain.seen)
     if seen:
-        err.print(f"[yellow]note:[/] {len(seen)} of {len(records)} cycles were among this twin's training records")
+        note(f"{len(seen)} of {len(records)} cycles were among this twin's training records")
     checked = {r.label for r in records} & set(one.card.get("split", {}).get("validate", []))
     if checked and one.card.get("dataset") == dataset.name:
-        err.print(f"[yellow]note:[/] {len(checked)} of {len(records)} cycles chose this twin's best round (validation)")
-    _note_gaps(records)
+        note(f"{len(checked)} of {len(records)} cycles chose this twin's best round (validation)")
+    note_gaps(records)
     rows = protocol.evaluate(one, [protocol.from_fraction(r, start) for r in records], _faults(fault or []))
     result = {"task": "voltage", "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
     if json_file is not None and str(json_file) == "-":
@@ -265,9 +257,9 @@ def simulate(
         raise CelltwinError("--out is no parquet file", got=str(out_file), expected="a name that ends in .parquet")
     one = twin.load(twin_file)
     record = _cell_record(file, current_sign)
-    _note_gaps([record])
-    for note in record.notes:
-        err.print(f"[yellow]note:[/] {_escape(note)}", soft_wrap=True)
+    note_gaps([record])
+    for text in record.notes:
+        note(text)
     record = replace(record, cell=one.cell)
     if initial_soc is not None:
         if not 0.0 <= initial_soc <= 1.0:
@@ -318,9 +310,12 @@ def inspect(
         )
         out.print(f"plot: {plot}", soft_wrap=True)
     for error in failed[:-1]:
-        err.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
     if failed:
         raise failed[-1]
+
+
+app.command("identify", epilog="Example: celltwin identify demo --out cell.json")(identify_command.identify)
 
 
 @app.command("report", epilog="Example: celltwin report runs/first --out report.html")
@@ -400,18 +395,6 @@ def _rows_table(title: str, rows: list[protocol.Row]) -> Table:
     table.add_section()
     table.add_row("mean (worst: of all)", "", *(f"{mean[k]:.1f}" for k in ("rmse", "mae", "p99", "max")), "")
     return table
-
-
-def _note_gaps(records: Iterable[Record]) -> None:
-    """Say which records have gaps: the current after one is taken to have flowed all through it."""
-    for record in records:
-        if len(record.gaps):
-            longest = float(record.dt[record.gaps].max())
-            err.print(
-                f"[yellow]note:[/] {_escape(record.label)} has {len(record.gaps)} gaps of up to {longest:.0f} s: "
-                "its charge is uncertain after them",
-                soft_wrap=True,
-            )
 
 
 def _faults(given: list[str]) -> dict[str, float]:

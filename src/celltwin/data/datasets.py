@@ -13,6 +13,9 @@ ambient_degC = 25.0               # optional, where the folder does not name it
 root = "$CELLTWIN_DATA/tue/nmc"   # optional: where `files` start, else the folder of dataset.toml
 current_sign = "discharge"        # optional: what the files log as positive, where they cannot be trusted
 
+[identification]                  # optional: pulse tests and slow discharges of one cell, on no side of the split
+files = "hppc/*/*.parquet"        # folders as above; states of charge are found out
+
 [split]                           # globs of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>
 train = ["Mixed*"]
 validate = ["UDDS"]
@@ -80,6 +83,12 @@ class RecordsTable(_Strict):
     current_sign: Literal["charge", "discharge"] | None = None
 
 
+class IdentificationTable(_Strict):
+    """[identification]"""
+
+    files: str | list[str]
+
+
 class SplitTable(_Strict):
     """[split] and [splits.NAME]"""
 
@@ -101,6 +110,7 @@ class DatasetFile(_Strict):
     cell: CellTable
     cells: dict[str, CellOverride] = {}
     records: RecordsTable
+    identification: IdentificationTable | None = None
     split: SplitTable
     splits: dict[str, SplitTable] = {}
     source: SourceTable = SourceTable()
@@ -150,21 +160,82 @@ def load(where: str | Path) -> Dataset:
     description = _describe(path)
     table = description.records
     root = _root(path, table.root)
-    patterns = [table.files] if isinstance(table.files, str) else table.files
-    found = sorted({file for pattern in patterns for file in root.glob(pattern)})
-    if not found:
-        raise CelltwinError(
-            f"dataset '{path.parent.name}' has no records",
-            got=f"no file matches {', '.join(patterns)} under {root}",
-            expected="one log for each cycle",
-            fix="correct [records] files (and root) in dataset.toml",
-        )
+    found = _files(path, root, table.files, "records")
     cell = _cell(description, CellOverride())
     cells = {name: _cell(description, override) for name, override in description.cells.items()}
     rested = None if table.ocv_table is None else importers.load_ocv_table(root / table.ocv_table)
     records = tuple(_record(file, description, cell, cells, rested) for file in found)
-    name = path.parent.name if path.name == "dataset.toml" else path.stem
-    return Dataset(name, cell, records, description)
+    return Dataset(_name(path), cell, records, description)
+
+
+@dataclass(frozen=True)
+class Characterisation:
+    """The logs of a dataset from which the circuit of its cell may be identified."""
+
+    name: str
+    cell: Cell
+    records: tuple[Record, ...]
+    origin: str  # in words
+    source: SourceTable
+
+
+def characterisation(where: str | Path) -> Characterisation:
+    """The logs that a dataset's [identification] names, else its training records; never one it is tested on.
+
+    Raises CelltwinError as `load`, where the logs are of several cells, and where one is on a side of the split.
+    """
+    path = _find(where)
+    description = _describe(path)
+    if description.identification is None:
+        records, origin = load(where).split().train, "training records"
+    else:
+        root = _root(path, description.records.root)
+        found = _files(path, root, description.identification.files, "identification")
+        shared = set(found) & set(_files(path, root, description.records.files, "records"))
+        if shared:
+            raise CelltwinError(
+                f"'{min(shared).name}' is both a cycle and an identification log",
+                got=f"{len(shared)} files that match [records] and [identification]",
+                expected="pulse tests beside the cycles, as those may be tested on",
+                fix="correct [identification] files in dataset.toml, or leave it out to use the training records",
+            )
+        cell = _cell(description, CellOverride())
+        cells = {name: _cell(description, override) for name, override in description.cells.items()}
+        records, origin = tuple(_read(file, description, cell, cells) for file in found), "identification logs"
+    if not records:
+        raise CelltwinError(
+            f"dataset '{_name(path)}' has nothing to identify from",
+            got="no training records",
+            expected="pulse tests and slow discharges",
+            fix="name them in [identification] files of dataset.toml",
+        )
+    groups = sorted({record.group for record in records})
+    if len(groups) > 1:
+        raise CelltwinError(
+            "a circuit is that of one cell",
+            got=f"{origin} of {', '.join(groups)}",
+            expected="logs of one cell",
+            fix=f'name those of one in [identification] of dataset.toml: files = "<folder>/{groups[0]}/*/*"',
+        )
+    assert records[0].cell is not None
+    return Characterisation(_name(path), records[0].cell, records, origin, description.source)
+
+
+def _name(path: Path) -> str:
+    return path.parent.name if path.name == "dataset.toml" else path.stem
+
+
+def _files(path: Path, root: Path, patterns: str | list[str], table: str) -> list[Path]:
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    found = sorted({file for pattern in patterns for file in root.glob(pattern)})
+    if not found:
+        raise CelltwinError(
+            f"dataset '{path.parent.name}' has no {'records' if table == 'records' else 'identification logs'}",
+            got=f"no file matches {', '.join(patterns)} under {root}",
+            expected="one log for each cycle" if table == "records" else "logs of pulses and slow discharges",
+            fix=f"correct [{table}] files (and root) in dataset.toml",
+        )
+    return found
 
 
 def _find(where: str | Path) -> Path:
@@ -225,7 +296,7 @@ def _describe(path: Path) -> DatasetFile:
 
 @cache
 def _known_keys() -> tuple[str, ...]:
-    tables = (DatasetFile, CellTable, RecordsTable, SplitTable, SourceTable)
+    tables = (DatasetFile, CellTable, RecordsTable, IdentificationTable, SplitTable, SourceTable)
     return tuple(field.alias or name for table in tables for name, field in table.model_fields.items())
 
 
@@ -235,13 +306,8 @@ def _cell(description: DatasetFile, override: CellOverride) -> Cell:
     return Cell(**facts)
 
 
-def _record(
-    file: Path,
-    description: DatasetFile,
-    cell: Cell,
-    cells: dict[str, Cell],
-    rested: tuple[np.ndarray, np.ndarray] | None,
-) -> Record:
+def _read(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cell]) -> Record:
+    """One log with its cell, its ambient temperature and the group it belongs to."""
     table = description.records
     group = next((name for name in (file.parent.parent.name, file.parent.name) if name in cells), "")
     if cells and not group:
@@ -263,13 +329,24 @@ def _record(
     )
     if isinstance(record, PackRecord):
         raise CelltwinError(f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files")
+    return replace(record, group=group)
+
+
+def _record(
+    file: Path,
+    description: DatasetFile,
+    cell: Cell,
+    cells: dict[str, Cell],
+    rested: tuple[np.ndarray, np.ndarray] | None,
+) -> Record:
+    table, record = description.records, _read(file, description, cell, cells)
     assert record.cell is not None
     soc = _initial_soc(record, table, rested)
     # A counter that starts below zero has counted since the cell was at that SOC: the logger came in later.
     # One that starts above zero still holds an earlier charge and says nothing.
     if table.initial_soc != "rest" and record.net_capacity is not None and record.net_capacity[0] < 0:
         soc += record.net_capacity[0] / record.cell.reference_capacity_ah
-    return replace(record, initial_soc=soc, group=group)
+    return replace(record, initial_soc=soc)
 
 
 def _initial_soc(record: Record, table: RecordsTable, rested: tuple[np.ndarray, np.ndarray] | None) -> float:

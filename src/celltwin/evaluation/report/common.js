@@ -24,7 +24,7 @@ const layout = (more) => ({
 // Plotly offers to upload a chart to its makers' service unless told not to: the reader's data stay here.
 const settings = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"] };
-const draw = (id, traces, shape) => Plotly.react(find(id), traces, layout(shape), settings);
+const draw = (id, traces, shape, more = {}) => Plotly.react(find(id), traces, layout(shape), { ...settings, ...more });
 
 const floats = (text) => {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
