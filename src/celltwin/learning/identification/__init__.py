@@ -22,9 +22,9 @@ from celltwin.learning.identification.curves import (
 )
 from celltwin.learning.identification.pairs import (
     BENT,
-    SCALE,
     MOST_PAIRS,
     PER_DECADE,
+    SCALE,
     Candidate,
     Normal,
     candidates,
@@ -43,6 +43,7 @@ SLOWEST = 1800.0  # s: no time constant beyond half of the longest rest, nor bey
 ALIKE = 10.0  # samples whose errors are taken as alike when RC pairs are counted
 CORE = 3.0  # K/W times Ah: core over surface of a cylindrical cell, 1 K/W at 3 Ah (see physics/thermal.py)
 HEATED = 0.5  # K by which a surface must have moved for a core to be assumed
+BEYOND = 0.02  # state of charge by which a sample may lie outside of the rests, between which the OCV is known
 JITTER = 0.5  # s: the first sample after a step of the current is unsure by its own sampling where that is faster
 
 
@@ -102,7 +103,7 @@ def identify(
     column = [int(np.argmin(np.abs(temperatures - run.ambient_degC))) for run in used]
     grid = np.array(OCV_NODES)
     ocv, levels, trust = open_circuit(points, slow, temperatures.tolist(), grid)
-    weights = [_weights(run, capacity) for run in used]
+    weights = [_weights(run, capacity, levels) for run in used]
 
     tick("choosing RC pairs", 0.0)
     excited = [
@@ -161,10 +162,11 @@ def _heated(run: Record) -> bool:
     return len(known) > 0 and float(np.ptp(known)) > HEATED
 
 
-def _weights(run: Record, capacity_ah: float) -> np.ndarray:
-    """1 for each sample, 0 for the first after a step of the current that was sampled fast."""
+def _weights(run: Record, capacity_ah: float, levels: np.ndarray) -> np.ndarray:
+    """1 for each sample, 0 for the first after a step that was sampled fast, and beyond the outermost rests."""
     edge = np.abs(np.diff(run.current, prepend=run.current[0])) > REST * capacity_ah
-    return np.where(edge & (run.dt < JITTER), 0.0, 1.0)
+    beyond = (run.soc < levels[0] - BEYOND) | (run.soc > levels[-1] + BEYOND)
+    return np.where((edge & (run.dt < JITTER)) | beyond, 0.0, 1.0)
 
 
 def _reach(whole: Sequence[Record]) -> tuple[float, float]:
@@ -190,8 +192,8 @@ def _begin(
         bent.append(resistances(normal, choice.which, bent=True)[1] < (1.0 - BENT) * square)
         found.append(_positive(table))
     tables = np.stack(found, axis=-1)  # [1 + N, levels, temperatures]
-    tau = np.broadcast_to(np.array(choice.time_constants)[:, None, None], tables[1:].shape)
-    nonlinear = any(bent)
+    tau = np.array(choice.time_constants)
+    nonlinear, each = any(bent), np.ones(len(temperatures))
     share = 0.3 if nonlinear else 0.0
     return Circuit(
         cell.name,
@@ -203,9 +205,9 @@ def _begin(
         levels,
         (1.0 - share) * tables[0],
         tables[1:],
-        tau,
-        share * tables[0] if nonlinear else None,
-        np.full(len(temperatures), SCALE) if nonlinear else None,
+        np.broadcast_to(tau[:, None, None], tables[1:].shape),
+        transfer_resistance=share * tables[0] if nonlinear else None,
+        transfer_scale=SCALE * each if nonlinear else None,
     )
 
 

@@ -17,6 +17,8 @@ REFERENCE = 25.0  # degC, where the capacity is read if a slow discharge was mea
 RESTED = 900.0  # s: a rest this long gives a point of the open-circuit curve
 NEAR_FULL = 0.15  # V: a log that starts this close to the highest voltage starts full
 TAPERED = 0.1  # of capacity per hour: a charge at the highest voltage that ends below this current ends full
+UNSEEN = 0.3  # share of the charge span: a larger jump of the counter in a gap is a charge that was not logged
+LONG = 300.0  # s, of such a gap
 APART = 0.03  # states of charge closer than this share a level
 
 
@@ -54,7 +56,7 @@ def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[R
     voltages lie on the slow discharge.
     """
     notes: list[str] = []
-    records = [_with_ambient(_without_dead_samples(record, notes), notes) for record in records]
+    records = [_with_ambient(_first_pass(_without_dead_samples(record, notes), notes), notes) for record in records]
     if cell is None:
         cell = _cell(records, notes)
     known = [replace(r, cell=cell) for r in records]
@@ -71,6 +73,21 @@ def _without_dead_samples(record: Record, notes: list[str]) -> Record:
         return record
     notes.append(f"{record.label}: {np.count_nonzero(dead)} voltages near zero ignored (sensor off)")
     return replace(record, voltage=np.where(dead, np.nan, record.voltage))
+
+
+def _first_pass(record: Record, notes: list[str]) -> Record:
+    """What comes before a charge that the log does not show: how far that charge went is unknown."""
+    if record.net_capacity is None:
+        return record
+    unseen = (
+        np.diff(record.net_capacity, prepend=record.net_capacity[0]) - record.current * record.dt / SECONDS_PER_HOUR
+    )
+    jumps = np.flatnonzero((unseen > UNSEEN * np.ptp(record.net_capacity)) & (record.dt > LONG))
+    if not len(jumps) or jumps[0] < 3:
+        return record
+    share = 100.0 * (1.0 - jumps[0] / len(record))
+    notes.append(f"{record.label}: {share:.0f} % of the log, after a charge that it does not show, left out")
+    return record.between(0, int(jumps[0]))
 
 
 def _with_ambient(record: Record, notes: list[str]) -> Record:
@@ -108,9 +125,9 @@ def _anchored(record: Record, cell: Cell) -> Record:
     capacity, high = cell.reference_capacity_ah, cell.voltage_limits_volt[1]
     counter = record.charge_ah if record.net_capacity is None else record.net_capacity - record.net_capacity[0]
     first = record.net_capacity[0] if record.net_capacity is not None else 0.0
-    if record.net_capacity is not None and -capacity < first < -0.002 * capacity:
-        if record.net_capacity.max() < 0.02 * capacity:
-            return replace(record, initial_soc=1.0 + float(first) / capacity)
+    counts = record.net_capacity is not None and -capacity < first < -0.002 * capacity
+    if counts and record.net_capacity is not None and record.net_capacity.max() < 0.02 * capacity:
+        return replace(record, initial_soc=1.0 + float(first) / capacity)
     voltage = record.voltage[np.isfinite(record.voltage)][0]
     if voltage > high - NEAR_FULL and record.current[0] < REST * capacity:
         return replace(record, initial_soc=1.0)
@@ -128,7 +145,7 @@ def _matched(record: Record, slow: Sequence[SlowCurve]) -> Record:
     if not slow or not found:
         raise CelltwinError(
             f"where record '{record.label}' starts is unknown",
-            got=f"first voltage {record.voltage[0]:.3f} V, {len(found)} rests, {len(slow)} slow discharges to compare with",
+            got=f"first voltage {record.voltage[0]:.3f} V, {len(found)} rests, {len(slow)} slow discharges",
             expected="a log that starts full, charges to full, or rests and a slow discharge of the same cell",
             fix="add a slow discharge (C/10 or slower), or describe the records' initial_soc in a dataset.toml",
         )
@@ -191,8 +208,8 @@ def open_circuit(
     """Open-circuit voltage [grid, temperatures] in V: relaxed voltages, between them shaped as the slow discharge.
 
     Also the levels, the states of charge of the rests merged over temperatures, and how far the relaxed voltage may be
-    trusted at each, [levels, temperatures] in V. Without a slow curve a monotone cubic joins the rests; where a temperature has
-    neither, its neighbour's curve serves.
+    trusted at each, [levels, temperatures] in V. Without a slow curve a monotone cubic joins the rests; a temperature
+    that has neither takes its neighbour's curve.
     """
     levels = merged(np.array([p.soc for p in points]), APART) if points else np.array([0.0, 1.0])
     voltage = np.full((len(grid), len(temperatures)), np.nan)

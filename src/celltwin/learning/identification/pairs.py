@@ -24,7 +24,7 @@ MOST_PAIRS = 4
 PER_DECADE = 12  # time constants that are tried
 CLOSE = 2.0  # pairs whose time constants differ by less than this factor are one
 WORTHWHILE = 0.05  # a further pair must lower the error by this share, beyond what the criterion asks
-BENT = 0.03  # share of the squared error that a charge transfer must explain to be included
+BENT = 0.1  # share of the squared error that a charge transfer must explain to be included
 SCALE = 0.04  # V, of the charge transfer that is tried
 RESTING = 10.0  # samples that a relaxed voltage counts for: a pair must explain more than an error of the OCV does
 

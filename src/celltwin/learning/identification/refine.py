@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,9 +24,10 @@ import numpy as np
 from celltwin.data.record import Record
 from celltwin.interface import Input, Start, inputs_of, start_of
 from celltwin.physics.circuit import Circuit
+from celltwin.physics.ocv import UNIT as OCV_UNIT
 from celltwin.physics.ocv import interpolation
 from celltwin.physics.tables import inverse_temperature
-from celltwin.physics.thevenin import THERMAL_SCALE, Thevenin
+from celltwin.physics.thevenin import Thevenin
 
 ROUNDS = 12
 CHUNK = 1024  # samples that runs are padded to a multiple of
@@ -86,14 +87,14 @@ def refine(problem: Problem, tick: Callable[[float], None] = lambda share: None)
     x = _pack(circuit, layout)
     begin = x.copy()
     noise = measured_noise(problem.runs)
-    damping, left = 1e-2, np.inf
+    damping = 1e-2
     residuals = [part.residual(x, layout) for part in parts]
     for turn in range(ROUNDS):
         tick(turn / ROUNDS)
         misfit = _misfit(residuals, parts, noise)
         total = _total(residuals, parts, x, begin, layout, problem, misfit)
         hessian, gradient = _normal(parts, x, layout, residuals)
-        moved = False
+        moved, after = False, total
         for _ in range(5):
             step = _step(hessian, gradient, x, begin, layout, problem, misfit, damping)
             trial = x + np.clip(step, -STRIDE, STRIDE)
@@ -106,10 +107,16 @@ def refine(problem: Problem, tick: Callable[[float], None] = lambda share: None)
             damping *= 5.0
         if not moved or (turn > 2 and total - after < 1e-3 * total):
             break
-        left = after
     tick(1.0)
-    del left
     return _refined(problem, layout, parts, x, begin, residuals, noise)
+
+
+class _Seen(NamedTuple):
+    """What a compiled function sees of a run."""
+
+    start: Start
+    inputs: Input
+    lift: jax.Array  # [OCV nodes, levels], from offsets in V to the units of the OCV's tables
 
 
 class _Part:
@@ -117,49 +124,45 @@ class _Part:
 
     def __init__(self, run: Record, column: int, weight: np.ndarray, circuit: Circuit):
         self.run, self.column, self.weight = run, column, weight * np.isfinite(run.voltage)
-        size = -(-len(run) // CHUNK) * CHUNK
-        pad = size - len(run)
+        pad = -(-len(run) // CHUNK) * CHUNK - len(run)
         u = inputs_of(run)
-        self.inputs = Input(
-            np.pad(np.asarray(u.current), (0, pad)),
-            np.pad(np.asarray(u.temperature), (0, pad), mode="edge"),
-            np.pad(np.asarray(u.dt), (0, pad)),
+        inputs = Input(
+            jnp.pad(u.current, (0, pad)), jnp.pad(u.temperature, (0, pad), mode="edge"), jnp.pad(u.dt, (0, pad))
         )
-        self.start = start_of(run)
-        warm = interpolation(
-            inverse_temperature(run.filled_temperature), inverse_temperature(np.asarray(circuit.temperatures))
-        )
-        charged = interpolation(run.soc, circuit.soc)
-        self.shift = charged[:, :, None] * warm[:, None, :]  # [samples, levels, temperatures], of the OCV's offsets
-        self.own = charged * warm[:, [column]]
+        lift = jnp.asarray(interpolation(circuit.ocv_soc, circuit.soc) / OCV_UNIT, jnp.float32)
+        self.seen = _Seen(start_of(run), inputs, lift)
+        inverse = inverse_temperature(run.filled_temperature)
+        warm = interpolation(inverse, inverse_temperature(np.asarray(circuit.temperatures)))
+        # Derivatives to the offsets of the open-circuit voltage.
+        self.own = interpolation(run.soc, circuit.soc) * warm[:, [column]]
         self.model = Thevenin.of(circuit)
 
     def residual(self, x: np.ndarray, layout: Layout) -> np.ndarray:
         """Simulated less measured voltage in V, 0 where nothing was measured."""
-        simulated = np.asarray(
-            _simulated(self.model, jnp.asarray(x, jnp.float32), self.start, self.inputs, layout), float
-        )
-        offset = np.einsum("klt,tl->k", self.shift, _offsets(x, layout))
-        return np.where(self.weight > 0, simulated[: len(self.run)] + offset - np.nan_to_num(self.run.voltage), 0.0)
+        single = jnp.asarray(x, jnp.float32)
+        simulated = np.asarray(_simulated(self.model, single, self.seen, layout), float)[: len(self.run)]
+        return np.where(self.weight > 0, simulated - np.nan_to_num(self.run.voltage), 0.0)
 
     def jacobian(self, x: np.ndarray, layout: Layout) -> np.ndarray:
         """Derivatives [parameters of its temperature, samples] in V."""
-        moving = layout.size - layout.levels
+        tables = layout.tables * layout.levels + int(layout.bent)
+        single = jnp.asarray(x, jnp.float32)
         rows = []
-        for first in range(0, moving, WIDTH):
+        for first in range(0, tables, WIDTH):
             basis = np.zeros((WIDTH, *x.shape), np.float32)
-            some = np.arange(first, min(first + WIDTH, moving))
+            some = np.arange(first, min(first + WIDTH, tables))
             basis[np.arange(len(some)), self.column, some] = 1.0
-            pushed = _pushed(self.model, jnp.asarray(x, jnp.float32), self.start, self.inputs, basis, layout)
+            pushed = _pushed(self.model, single, self.seen, jnp.asarray(basis), layout)
             rows.append(np.asarray(pushed, float)[: len(some), : len(self.run)])
         return np.concatenate([*rows, self.own.T]) * (self.weight > 0)
 
 
-def _with(model: Thevenin, x: jax.Array, layout: Layout) -> Thevenin:
-    """The circuit with tables from the parameters [temperatures, parameters]."""
+def _with(model: Thevenin, x: jax.Array, lift: jax.Array, layout: Layout) -> Thevenin:
+    """The circuit with tables from the parameters x [temperatures, parameters]."""
     count, pairs = layout.tables * layout.levels, layout.pairs
     tables = jnp.moveaxis(x[:, :count].reshape(x.shape[0], layout.tables, layout.levels), 0, -1)
     model = eqx.tree_at(lambda m: m.log_resistance, model, tables[: layout.tables - pairs])
+    model = eqx.tree_at(lambda m: m.ocv.drift, model, model.ocv.drift + lift @ x[:, layout.size - layout.levels :].T)
     if pairs:
         model = eqx.tree_at(lambda m: m.log_tau, model, tables[layout.tables - pairs :])
     if layout.bent:
@@ -168,15 +171,15 @@ def _with(model: Thevenin, x: jax.Array, layout: Layout) -> Thevenin:
 
 
 @eqx.filter_jit
-def _simulated(model: Thevenin, x: jax.Array, start: Start, inputs: Input, layout: Layout) -> jax.Array:
-    model = _with(model, x, layout)
-    return model.run(model.init(start), inputs)[1].voltage
+def _simulated(model: Thevenin, x: jax.Array, part: _Seen, layout: Layout) -> jax.Array:
+    model = _with(model, x, part.lift, layout)
+    return model.run(model.init(part.start), part.inputs)[1].voltage
 
 
 @eqx.filter_jit
-def _pushed(model: Any, x: jax.Array, start: Start, inputs: Input, basis: jax.Array, layout: Layout) -> jax.Array:
+def _pushed(model: Thevenin, x: jax.Array, part: _Seen, basis: jax.Array, layout: Layout) -> jax.Array:
     """Derivatives of the simulated voltage in each direction of the basis, [directions, samples]."""
-    _, push = jax.linearize(lambda y: _simulated(model, y, start, inputs, layout), x)
+    _, push = jax.linearize(lambda y: _simulated(model, y, part, layout), x)
     return jax.vmap(push)(basis)
 
 
@@ -292,7 +295,7 @@ def _step(hessian, gradient, x, begin, layout, problem, misfit, damping) -> np.n
 
 
 def measured_noise(runs: Sequence[Record]) -> float:
-    """Standard deviation in V of single measured voltages, from second differences of neighbours at constant current."""
+    """Standard deviation in V of single voltages, from second differences of neighbours at constant current."""
     found = []
     for run in runs:
         calm = np.abs(np.diff(run.current, 2)) < 1e-3 * max(np.abs(run.current).max(), 1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def runs(record: Record, capacity_ah: float) -> list[Record]:
     for segment in segments(record, capacity_ah):  # a gap may lie inside a rest or a step
         inside = sorted(g for g in gaps if segment.start < g < segment.stop)
         bounds = [segment.start, *inside, segment.stop]
-        pieces += [replace(segment, start=a, stop=b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        pieces += [replace(segment, start=a, stop=b) for a, b in pairwise(bounds)]
     for piece in pieces:
         charged = _charge_of(record, piece) > CHARGED * capacity_ah
         if piece.start in gaps or charged or piece.kind == "slow":
