@@ -79,10 +79,8 @@ def _first_pass(record: Record, notes: list[str]) -> Record:
     """What comes before a charge that the log does not show: how far that charge went is unknown."""
     if record.net_capacity is None:
         return record
-    unseen = (
-        np.diff(record.net_capacity, prepend=record.net_capacity[0]) - record.current * record.dt / SECONDS_PER_HOUR
-    )
-    jumps = np.flatnonzero((unseen > UNSEEN * np.ptp(record.net_capacity)) & (record.dt > LONG))
+    gained = np.diff(record.net_capacity, prepend=record.net_capacity[0])
+    jumps = np.flatnonzero((gained > UNSEEN * np.ptp(record.net_capacity)) & (record.dt > LONG))
     if not len(jumps) or jumps[0] < 3:
         return record
     share = 100.0 * (1.0 - jumps[0] / len(record))
