@@ -24,6 +24,7 @@ MOST_PAIRS = 4
 PER_DECADE = 12  # time constants that are tried
 CLOSE = 2.0  # pairs whose time constants differ by less than this factor are one
 WORTHWHILE = 0.05  # a further pair must lower the error by this share, beyond what the criterion asks
+NEGLIGIBLE = 5e-4  # V: errors below this are as good as none, no pair is added for their sake
 BENT = 0.1  # share of the squared error that a charge transfer must explain to be included
 SCALE = 0.04  # V, of the charge transfer that is tried
 RESTING = 10.0  # samples that a relaxed voltage counts for: a pair must explain more than an error of the OCV does
@@ -143,7 +144,7 @@ def candidates(normal: Normal, samples: float) -> list[Candidate]:
                 break
             square, best = better, exchanged
         size = (1 + pairs) * normal.right.shape[1] + pairs
-        criterion = samples * np.log(square) + size * np.log(samples)
+        criterion = samples * np.log(square + NEGLIGIBLE**2) + size * np.log(samples)
         tau = tuple(normal.tau[i] for i in best)
         found.append(Candidate(pairs, tau, tuple(best), float(np.sqrt(square)), float(criterion)))
     return found
