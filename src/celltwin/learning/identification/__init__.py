@@ -41,6 +41,7 @@ from celltwin.physics.tables import MERGE
 
 SLOWEST = 1800.0  # s: no time constant beyond half of the longest rest, nor beyond this
 ALIKE = 10.0  # samples whose errors are taken as alike when RC pairs are counted
+BRIEF = 5.0  # s: logs that show nothing faster have no R0 to speak of
 CORE = 3.0  # K/W times Ah: core over surface of a cylindrical cell, 1 K/W at 3 Ah (see physics/thermal.py)
 HEATED = 0.5  # K by which a surface must have moved for a core to be assumed
 BEYOND = 0.02  # state of charge by which a sample may lie outside of the rests, between which the OCV is known
@@ -120,9 +121,13 @@ def identify(
     ]
     middle = int(np.argmin(np.abs(temperatures - 25.0)))
     weighed = candidates(normals[middle], normals[middle].weight / ALIKE)
-    choice = chosen(weighed) if pairs is None else weighed[pairs - 1]
+    choice = chosen(weighed) if pairs is None else _asked(weighed, pairs)
     begin = _begin(cell, temperatures, grid, ocv, levels, normals, choice)
 
+    if shortest > BRIEF:
+        notes.append(
+            f"the logs show nothing faster than {shortest:.0f} s: R0 holds all that is, and no pulse tells them apart"
+        )
     tick("refining", 0.0)
     problem = Problem(used, column, weights, begin, trust)
     refined = refine(problem, lambda share: tick("refining", share))
@@ -157,6 +162,17 @@ def identify(
     )
 
 
+def _asked(weighed: Sequence[Candidate], pairs: int) -> Candidate:
+    if not 1 <= pairs <= len(weighed):
+        raise CelltwinError(
+            "number of RC pairs",
+            got=pairs,
+            expected=f"1 to {len(weighed)} for these logs",
+            fix="leave the choice to the criterion",
+        )
+    return weighed[pairs - 1]
+
+
 def _heated(run: Record) -> bool:
     known = run.temperature[np.isfinite(run.temperature)]
     return len(known) > 0 and float(np.ptp(known)) > HEATED
@@ -171,7 +187,7 @@ def _weights(run: Record, capacity_ah: float, levels: np.ndarray) -> np.ndarray:
 
 def _reach(whole: Sequence[Record]) -> tuple[float, float]:
     """Shortest and longest time constant in s that the logs can show: two samples, half a rest."""
-    fastest = min(float(np.quantile(run.dt[1:], 0.05)) for run in whole)
+    fastest = float(np.quantile(np.concatenate([run.dt[1:] for run in whole]), 0.05))
     longest = max((p.duration for run in whole for p in rests(run, least=PULSE)), default=600.0)
     return max(2.0 * fastest, 0.2), float(np.clip(0.5 * longest, 60.0, SLOWEST))
 

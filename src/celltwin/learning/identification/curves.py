@@ -226,7 +226,7 @@ def open_circuit(
             voltage[:, column] = _joined(grid, soc, relaxed, shape)
             trust[:, column] = 1e-3 + np.interp(levels, soc, np.abs(drift))
         elif shape is not None:
-            voltage[:, column] = _extended(grid, shape.soc, shape.voltage)
+            voltage[:, column] = _smoothed(grid, shape.soc, shape.voltage)
     known = np.flatnonzero(np.isfinite(voltage).all(axis=0))
     if not len(known):
         raise CelltwinError(
@@ -243,8 +243,8 @@ def open_circuit(
 
 def _joined(grid: np.ndarray, soc: np.ndarray, relaxed: np.ndarray, shape: SlowCurve | None) -> np.ndarray:
     if shape is not None:
-        excess = relaxed - np.interp(soc, shape.soc, shape.voltage)
-        return _extended(grid, shape.soc, shape.voltage) + np.interp(grid, soc, excess)
+        curve = _smoothed(grid, shape.soc, shape.voltage)
+        return curve + np.interp(grid, soc, relaxed - np.interp(soc, grid, curve))
     if len(soc) == 1:
         return np.full(len(grid), relaxed[0])
     inside = PchipInterpolator(soc, relaxed)(np.clip(grid, soc[0], soc[-1]))
@@ -252,8 +252,19 @@ def _joined(grid: np.ndarray, soc: np.ndarray, relaxed: np.ndarray, shape: SlowC
     return inside + low * np.minimum(grid - soc[0], 0.0) + high * np.maximum(grid - soc[-1], 0.0)
 
 
-def _extended(grid: np.ndarray, soc: np.ndarray, voltage: np.ndarray) -> np.ndarray:
-    return np.interp(grid, soc, voltage)
+def _smoothed(grid: np.ndarray, soc: np.ndarray, voltage: np.ndarray) -> np.ndarray:
+    """The curve at `grid`: a straight line through the samples of half a spacing to either side, held beyond its ends.
+
+    Single noisy samples would tilt the curve between neighbouring nodes, where a pulse moves the charge.
+    """
+    found = np.interp(grid, soc, voltage)
+    gaps = np.diff(grid)
+    reach = 0.5 * np.maximum(np.r_[gaps, gaps[-1]], np.r_[gaps[0], gaps])
+    for k, (at, wide) in enumerate(zip(grid, reach, strict=True)):
+        near = np.abs(soc - at) <= wide
+        if np.count_nonzero(near) > 3 and np.ptp(soc[near]) > 0:
+            found[k] = np.polynomial.Polynomial.fit(soc[near] - at, voltage[near], 1)(0.0)
+    return found
 
 
 def merged(values: np.ndarray, apart: float) -> np.ndarray:

@@ -337,6 +337,8 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     inverse = np.linalg.inv(data + root.T @ root)
     covariance = square * alike * inverse
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(x.shape)
+    x = _held(x, deviation, layout, np.asarray(circuit.soc))
+    residuals = [part.residual(x, layout) for part in parts]
     tables = _unpack(circuit, x, layout)
     logs = _unpack_deviation(deviation, layout)
     errors = {name: tables[name] * logs[name] for name in logs if name != "ocv"}
@@ -354,6 +356,20 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     )
 
 
+def _held(x: np.ndarray, deviation: np.ndarray, layout: Layout, levels: np.ndarray) -> np.ndarray:
+    """Tables whose values are not known at a level take them from the nearest levels where they are."""
+    x = x.copy()
+    count = layout.tables * layout.levels
+    tables = x[:, :count].reshape(-1, layout.levels)  # a copy, one row a table and temperature
+    doubt = deviation[:, :count].reshape(-1, layout.levels)
+    for row, unsure in zip(tables, doubt, strict=True):
+        known = unsure < NOTHING
+        if known.any() and not known.all():
+            row[~known] = np.interp(levels[~known], levels[known], row[known])
+    x[:, :count] = tables.reshape(len(x), count)
+    return x
+
+
 def _unpack_deviation(deviation: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
     count, rest = layout.tables * layout.levels, layout.tables - layout.pairs
     tables = np.moveaxis(deviation[:, :count].reshape(len(deviation), layout.tables, layout.levels), 0, -1)
@@ -369,6 +385,7 @@ def _unpack_deviation(deviation: np.ndarray, layout: Layout) -> dict[str, np.nda
 
 
 ALIKE = 0.95  # correlation beyond which two parameters are said to be confused
+NOTHING = 1.0  # standard error of a logarithm beyond which its value says nothing
 UNKNOWN = 0.5  # relative standard error beyond which a parameter is said to be unknown
 
 
