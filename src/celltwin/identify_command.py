@@ -154,7 +154,7 @@ def _logs(given: Sequence[str], ambient: str | None, current_sign: str | None, f
             fix="what --ambient and --current-sign say belongs into its dataset.toml",
         )
     found = datasets.characterisation(given[0])
-    origin = f"{found.name}, {len(found.records)} {found.origin}"
+    origin = f"{found.name}, {found.origin}"
     return Logs(found.records, found.cell, found.name, origin, found.source.licence, found.source.citation)
 
 

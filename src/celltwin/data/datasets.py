@@ -187,7 +187,7 @@ def characterisation(where: str | Path) -> Characterisation:
     path = _find(where)
     description = _describe(path)
     if description.identification is None:
-        records, origin = load(where).split().train, "training records"
+        records, origin = load(where).split().train, "training record"
     else:
         root = _root(path, description.records.root)
         found = _files(path, root, description.identification.files, "identification")
@@ -201,7 +201,7 @@ def characterisation(where: str | Path) -> Characterisation:
             )
         cell = _cell(description, CellOverride())
         cells = {name: _cell(description, override) for name, override in description.cells.items()}
-        records, origin = tuple(_read(file, description, cell, cells) for file in found), "identification logs"
+        records, origin = tuple(_read(file, description, cell, cells) for file in found), "identification log"
     if not records:
         raise CelltwinError(
             f"dataset '{_name(path)}' has nothing to identify from",
@@ -213,11 +213,12 @@ def characterisation(where: str | Path) -> Characterisation:
     if len(groups) > 1:
         raise CelltwinError(
             "a circuit is that of one cell",
-            got=f"{origin} of {', '.join(groups)}",
+            got=f"{origin}s of {', '.join(groups)}",
             expected="logs of one cell",
             fix=f'name those of one in [identification] of dataset.toml: files = "<folder>/{groups[0]}/*/*"',
         )
     assert records[0].cell is not None
+    origin = f"{len(records)} {origin}{'s' if len(records) > 1 else ''}"
     return Characterisation(_name(path), records[0].cell, records, origin, description.source)
 
 

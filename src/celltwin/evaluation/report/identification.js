@@ -149,7 +149,7 @@ function drawZooms() {
   }));
   zooms.forEach((zoom, n) => {
     const index = [...time.keys()].filter((k) => time[k] >= zoom.from && time[k] <= zoom.to);
-    const x = index.map((k) => time[k] - time[index[0]]);
+    const x = index.map((k) => time[k] - zoom.begin);
     const pick = (values) => index.map((k) => values[k]);
     draw(`zoom-${n}`, [
       { x, y: pick(measured), name: "measured", mode: "markers", marker: { color: variable("--ink"), size: 4 },

@@ -170,7 +170,7 @@ def _resistance_table(found: Identification) -> str:
         (
             "",
             (
-                f"{number_text(r.temperature, 1)} °C",
+                f"{r.temperature:.3g} °C".replace("-", "−"),
                 f"{MILLI * r.r0:.2f} ± {MILLI * r.r0_error:.2f}",
                 f"{MILLI * r.total:.2f} ± {MILLI * r.total_error:.2f}",
             ),

@@ -222,7 +222,7 @@ def _zooms(run: Record, capacity_ah: float) -> list[dict[str, Any]]:
         best = max(close, key=lambda s: abs(s.current))
         begin, end = float(time[best.start - 1]), float(time[best.stop - 1])
         title = f"{best.current:+.3g} A at {100 * run.soc[best.start]:.0f} %".replace("-", "−")
-        found.setdefault(best.start, {"title": title, "from": begin - BEFORE, "to": end + AFTER})
+        found.setdefault(best.start, {"title": title, "begin": begin, "from": begin - BEFORE, "to": end + AFTER})
     return list(found.values())
 
 
@@ -231,6 +231,7 @@ def _stretches(run: Record, time: np.ndarray) -> list[dict[str, Any]]:
     return [
         {
             "title": f"at {100 * np.interp(begin, time, run.soc):.0f} %",
+            "begin": begin,
             "from": begin,
             "to": min(begin + STRETCH, float(time[-1])),
         }
