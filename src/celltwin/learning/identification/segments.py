@@ -142,6 +142,7 @@ def _lead_in(run: Record, capacity_ah: float) -> Record:
 def thinned(record: Record, capacity_ah: float, ratio: float = 1.3, longest: float = 120.0) -> Record:
     """The samples that tell most: both sides of every change of the current, then ever sparser.
 
+    A sample that stands for others has the voltage of a straight line through them: their noise is averaged.
     Current becomes the mean over the step that ends at the kept sample, so charge is conserved; for a current that is
     constant between changes a circuit simulates the same voltages at the kept samples.
     """
@@ -152,14 +153,32 @@ def thinned(record: Record, capacity_ah: float, ratio: float = 1.3, longest: flo
     )
     slot = np.floor(np.log(np.maximum(since, 0.05) / 0.05) / np.log(ratio))
     slot += np.floor(record.time / longest) * 1e3 * (since > longest)  # in the long run at even distances
-    keep = np.r_[True, np.diff(slot) != 0]
-    keep[edges], keep[np.maximum(edges - 1, 0)], keep[-1] = True, True, True
-    index = np.flatnonzero(keep)
+    alone = np.zeros(len(record), bool)
+    alone[edges], alone[np.maximum(edges - 1, 0)], alone[-1] = True, True, True
+    start = np.flatnonzero(np.r_[True, np.diff(slot) != 0] | alone | np.r_[False, alone[:-1]])
+    stop = np.r_[start[1:], len(record)]
+    index = (start + stop - 1) // 2
     charge = np.cumsum(record.current * record.dt)
     time = record.time[index]
     current = np.r_[record.current[0], np.diff(charge[index]) / np.diff(time)]
-    columns = {"time": time, "current": current, "voltage": record.voltage[index]}
+    columns = {"time": time, "current": current, "voltage": _averaged(record, start, stop, index)}
     columns["temperature"] = record.temperature[index]
     if record.net_capacity is not None:
         columns["net_capacity"] = record.net_capacity[index]
     return replace(record, **columns)
+
+
+def _averaged(record: Record, start: np.ndarray, stop: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Voltage at the samples `index`, by a straight line through those from `start` to before `stop` of each."""
+    known = np.isfinite(record.voltage)
+    since = record.time - np.repeat(record.time[index], stop - start)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(np.where(known, values, 0.0), start)
+
+    count, voltage = total(np.ones(len(record))), total(record.voltage)
+    first, second, moment = total(since), total(since**2), total(since * record.voltage)
+    spread = count * second - first**2
+    enough = (count > 2) & (spread > 1e-9 * count * second)
+    line = (second * voltage - first * moment) / np.where(enough, spread, 1.0)
+    return np.where(enough, line, record.voltage[index])
