@@ -1,0 +1,216 @@
+"""Identification against cells whose parameters are known; what it says where the data cannot tell."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pulses
+from celltwin.data.record import Record
+from celltwin.errors import CelltwinError
+from celltwin.interface import simulate_records
+from celltwin.learning.identification import identify
+from celltwin.learning.identification.curves import describe, rests, slow_curves
+from celltwin.learning.identification.segments import runs, segments, thinned
+from celltwin.physics.thevenin import Thevenin
+
+KNOWN = pulses.random_cell(3)
+FEW = (0.9, 0.7, 0.5, 0.3)  # states of charge: enough for most questions, and sooner done
+
+
+@pytest.fixture(scope="module")
+def test_logs():
+    return [pulses.hppc(KNOWN, seed=3), pulses.slow_discharge(KNOWN, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def found(test_logs):
+    return identify(test_logs, KNOWN.cell)
+
+
+def log(phases, **options):
+    return pulses.log(KNOWN, "test", phases, **options)
+
+
+# --- what happens in a log -------------------------------------------------------------------------------------------
+
+
+def test_segments_are_the_phases_of_the_test():
+    one = KNOWN.capacity_ah
+    phases = [(0.0, 600.0), (-one, 10.0), (0.0, 40.0), (one, 10.0), (0.0, 600.0), (-one / 3, 1080.0), (0.0, 3600.0)]
+    some = segments(log(phases), one)
+    assert [s.kind for s in some] == ["rest", "pulse", "rest", "pulse", "rest", "step", "rest"]
+    assert [s.duration for s in some] == pytest.approx([d for _, d in phases])
+    assert [s.charge_ah for s in some] == pytest.approx([c * d / 3600.0 for c, d in phases])
+    assert [s.current for s in some] == pytest.approx([c for c, _ in phases], abs=1e-12)
+    assert some[0].start == 0
+    assert [s.stop for s in some[:-1]] == [s.start for s in some[1:]]
+
+
+def test_slow_discharge_is_found_and_is_no_run():
+    slow = replace(pulses.slow_discharge(KNOWN), cell=KNOWN.cell, initial_soc=1.0)
+    (curve,) = slow_curves(slow)
+    assert curve.current == pytest.approx(-KNOWN.capacity_ah / 20.0)
+    assert (np.diff(curve.soc) > 0).all()
+    assert all(np.abs(run.current).max() < 1e-9 for run in runs(slow, KNOWN.capacity_ah))
+
+
+def test_state_of_charge_is_anchored_at_a_full_start():
+    cell, (pulsed, slow), notes = describe([pulses.hppc(KNOWN, levels=FEW), pulses.slow_discharge(KNOWN)], None)
+    assert pulsed.initial_soc == slow.initial_soc == 1.0
+    assert cell.reference_capacity_ah == pytest.approx(KNOWN.capacity_ah, rel=0.03)
+    assert any("capacity" in note for note in notes)
+
+
+def test_state_of_charge_of_a_log_that_starts_midway_is_found_on_the_slow_discharge():
+    one = KNOWN.capacity_ah
+    midway = log([(0.0, 1200.0), (-one, 10.0), (0.0, 600.0), (-one / 3, 1080.0), (0.0, 3600.0)], soc=0.6)
+    _, (placed, _), _ = describe([midway, pulses.slow_discharge(KNOWN)], KNOWN.cell)
+    assert placed.initial_soc == pytest.approx(0.6, abs=0.03)
+
+
+def test_thinning_keeps_charge_and_edges():
+    whole = replace(pulses.hppc(KNOWN, levels=FEW), cell=KNOWN.cell, initial_soc=1.0)
+    thin = thinned(whole, KNOWN.capacity_ah)
+    assert len(thin) < 0.3 * len(whole)
+    assert thin.charge_ah[-1] == pytest.approx(whole.charge_ah[-1], rel=1e-9)
+    assert thin.soc == pytest.approx(np.interp(thin.time, whole.time, whole.soc), abs=1e-9)
+    edges = np.flatnonzero(np.diff(whole.current) != 0) + 1
+    assert np.isin(whole.time[edges], thin.time).all()
+    assert np.isin(whole.time[edges - 1], thin.time).all()
+
+
+def test_thinned_log_simulates_as_the_whole_one():
+    whole = pulses.hppc(KNOWN, levels=FEW, noise=0.0)
+    thin = thinned(whole, KNOWN.capacity_ah)
+    voltage, _ = KNOWN.simulate(thin.time, thin.current, 1.0, 25.0)
+    assert voltage == pytest.approx(np.interp(thin.time, whole.time, whole.voltage), abs=2e-3)
+
+
+def test_relaxed_voltages_lie_on_the_curve():
+    whole = replace(pulses.hppc(KNOWN, levels=FEW), cell=KNOWN.cell, initial_soc=1.0)
+    points = rests(whole)
+    assert len(points) == 1 + len(FEW)
+    assert [p.voltage for p in points] == pytest.approx([float(KNOWN.ocv(p.soc, 25.0)) for p in points], abs=2e-3)
+
+
+def test_gap_cuts_a_run():
+    whole = replace(pulses.hppc(KNOWN, levels=FEW), cell=KNOWN.cell, initial_soc=1.0)
+    assert len(runs(whole, KNOWN.capacity_ah)) == 1
+    middle = len(whole) // 2
+    later = whole.time + np.where(np.arange(len(whole)) >= middle, 20000.0, 0.0)
+    whole.dt  # noqa: B018
+    cut = runs(replace(whole, time=later), KNOWN.capacity_ah)
+    assert len(cut) == 2
+    assert not any(len(run.gaps) for run in cut)
+
+
+# --- a circuit that is known -----------------------------------------------------------------------------------------
+
+
+def relative(value, truth):
+    return np.abs(value / truth - 1.0)
+
+
+def test_known_circuit_is_found(found):
+    circuit = found.circuit
+    soc = circuit.soc[:, None]
+    assert circuit.pairs == 2
+    assert circuit.transfer_scale is None
+    assert np.median(relative(circuit.r0, KNOWN.r0(soc, 25.0))) < 0.02
+    assert (np.median(relative(circuit.r, KNOWN.r(soc, 25.0)), axis=(1, 2)) < 0.1).all()
+    assert (np.median(relative(circuit.tau, KNOWN.tau(soc, 25.0)), axis=(1, 2)) < 0.1).all()
+    inside = (circuit.ocv_soc > circuit.soc[0]) & (circuit.ocv_soc <= 1.0)
+    curve = KNOWN.ocv(circuit.ocv_soc[inside, None], 25.0)
+    assert np.sqrt(np.mean((circuit.ocv[inside] - curve) ** 2)) < 2e-3
+    assert found.rmse < 1.2e-3
+
+
+def test_stated_intervals_cover_the_truth(found):
+    circuit = found.circuit
+    soc, error = circuit.soc[:, None], circuit.standard_error
+    pairs = [
+        (circuit.r0, error["r0"], KNOWN.r0(soc, 25.0)),
+        (circuit.r, error["r"], KNOWN.r(soc, 25.0)),
+        (circuit.tau, error["tau"], KNOWN.tau(soc, 25.0)),
+    ]
+    inside = np.concatenate([(np.abs(value - truth) < 1.96 * e).ravel() for value, e, truth in pairs])
+    assert inside.mean() > 0.75  # one cell of 50 parameters, whose errors go together
+    assert all((e > 0).all() and np.isfinite(e).all() for e in error.values())
+
+
+def test_what_is_said_to_be_simulated_is(found):
+    for run, simulated in zip(found.runs, found.simulated, strict=True):
+        (again,) = simulate_records(Thevenin.of(found.circuit), [run])
+        seen = np.isfinite(simulated)
+        difference = np.asarray(again.voltage)[seen] - simulated[seen]
+        # Samples without weight hold what was measured.
+        assert np.quantile(np.abs(difference), 0.9) < 1e-4
+
+
+def test_order_of_logs_does_not_matter(test_logs, found):
+    other = identify(test_logs[::-1], KNOWN.cell).circuit
+    for name in ("soc", "ocv", "r0", "r", "tau"):
+        assert getattr(other, name) == pytest.approx(getattr(found.circuit, name), rel=1e-4)
+
+
+def test_cell_is_inferred_where_none_is_given(test_logs, found):
+    alone = identify(test_logs).circuit
+    assert alone.capacity_ah == pytest.approx(KNOWN.capacity_ah, rel=0.03)
+    assert np.median(relative(alone.r0, found.circuit.r0)) < 0.02
+    assert any("capacity" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_number_of_pairs_is_found(pairs):
+    known = pulses.random_cell(5, pairs=pairs)
+    logs = [pulses.hppc(known, levels=FEW), pulses.slow_discharge(known)]
+    assert identify(logs, known.cell).circuit.pairs == pairs
+
+
+def test_number_of_pairs_can_be_set(test_logs):
+    assert identify(test_logs, KNOWN.cell, pairs=1).circuit.pairs == 1
+
+
+# --- what the data cannot tell ---------------------------------------------------------------------------------------
+
+
+def test_confusion_of_parameters_is_said():
+    """Sampled every 10 s, a pair of 2 s looks like more R0."""
+    known = replace(KNOWN, tau_base=np.array([2.0, 100.0]), tau_wave=0.0 * KNOWN.tau_wave)
+    logs = [pulses.hppc(known, levels=FEW, period=10.0), pulses.slow_discharge(known)]
+    circuit = identify(logs, known.cell, pairs=2).circuit
+    soc = circuit.soc[:, None]
+    total = known.r0(soc, 25.0) + known.r(soc, 25.0)[0]
+    off = np.median(relative(circuit.r0, known.r0(soc, 25.0)))
+    said = [note for note in circuit.notes if "R0" in note or "R1" in note or "tau1" in note]
+    assert np.median(relative(circuit.r0 + circuit.r[0], total)) < 0.2 or said
+    assert off < 0.1 or said, circuit.notes
+
+
+def test_logs_without_pulses_are_refused():
+    with pytest.raises(CelltwinError, match="pulses"):
+        identify([pulses.slow_discharge(KNOWN)], KNOWN.cell)
+    with pytest.raises(CelltwinError, match="no log"):
+        identify([], KNOWN.cell)
+
+
+def test_sensor_that_was_off_is_ignored_and_said(found):
+    sound = pulses.hppc(KNOWN, seed=3)
+    voltage = sound.voltage.copy()
+    voltage[1000:1010] = 0.0
+    circuit = identify([replace(sound, voltage=voltage), pulses.slow_discharge(KNOWN, seed=3)], KNOWN.cell).circuit
+    assert any("10 voltages near zero ignored" in note for note in circuit.notes)
+    assert np.median(relative(circuit.r0, found.circuit.r0)) < 0.01
+
+
+def test_unmeasured_temperature_is_assumed_and_said():
+    bare = replace(
+        pulses.hppc(KNOWN, levels=FEW),
+        ambient_degC=float("nan"),
+        temperature=np.full(len(pulses.hppc(KNOWN, levels=FEW)), np.nan),
+    )
+    assert isinstance(bare, Record)
+    _, (placed,), notes = describe([bare], KNOWN.cell)
+    assert placed.ambient_degC == 25.0
+    assert any("no temperature known" in note for note in notes)
