@@ -21,7 +21,7 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.evaluation.report.identification import MIDDLE, identification_page
-from celltwin.evaluation.report.identified import resistances
+from celltwin.evaluation.report.identified import efficiency_text, resistances
 from celltwin.learning import identification
 from celltwin.learning.identification import Identification
 from celltwin.learning.identification.pairs import MOST_PAIRS
@@ -236,7 +236,7 @@ def _facts(found: Identification) -> Table:
     efficiency = found.coulombic_efficiency
     facts = {
         "capacity": f"{found.circuit.capacity_ah:.4g} Ah",
-        "coulombic efficiency": "not known: no complete slow cycle" if np.isnan(efficiency) else f"{efficiency:.4f}",
+        "coulombic efficiency": ("" if np.isnan(efficiency) else f"{efficiency:.4f}, ") + efficiency_text(efficiency),
         "RC pairs": f"{found.circuit.pairs}"
         + (" and a charge transfer" if found.circuit.transfer_scale is not None else ""),
         "RMSE": f"{MILLIVOLT * found.rmse:.2f} mV over {len(found.runs)} runs, closed loop",

@@ -78,6 +78,13 @@ def test_facts_candidates_and_runs_are_shown(found, page):
         assert f"{1e3 * identified.rmse_of(run, simulated):.2f}" in text
 
 
+@pytest.mark.parametrize(
+    ("efficiency", "said"), [(0.998, "of the slow cycle"), (0.94, "not plausible"), (np.nan, "needs")]
+)
+def test_an_implausible_efficiency_is_said(found, efficiency, said):
+    assert said in identification_page(replace(found, coulombic_efficiency=efficiency), ["HPPC"], "1 log file")
+
+
 def test_what_the_data_cannot_tell_comes_first(found):
     notes = ("capacity 1 Ah: slow discharge", "R3 is hardly known (standard error over 50 %): at 3 % <b>")
     text = identification_page(replace(found, circuit=replace(found.circuit, notes=notes)), ["HPPC"], "1 log file")

@@ -217,9 +217,10 @@ def characterisation(where: str | Path) -> Characterisation:
             expected="logs of one cell",
             fix=f'name those of one in [identification] of dataset.toml: files = "<folder>/{groups[0]}/*/*"',
         )
-    assert records[0].cell is not None
+    cell = next(record.cell for record in records)
+    assert cell is not None
     origin = f"{len(records)} {origin}{'s' if len(records) > 1 else ''}"
-    return Characterisation(_name(path), records[0].cell, records, origin, description.source)
+    return Characterisation(_name(path), cell, records, origin, description.source)
 
 
 def _name(path: Path) -> str:

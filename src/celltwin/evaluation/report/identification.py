@@ -9,7 +9,7 @@ import numpy as np
 
 from celltwin import __version__
 from celltwin.evaluation.report.figures import MILLI
-from celltwin.evaluation.report.identified import doubts, figures, resistances, rmse_of
+from celltwin.evaluation.report.identified import doubts, efficiency_text, figures, resistances, rmse_of
 from celltwin.evaluation.report.metrics import number_text
 from celltwin.evaluation.report.page import Section, document
 from celltwin.learning.identification import Identification
@@ -63,7 +63,7 @@ def _top(found: Identification, logs: Sequence[str], origin: str) -> str:
         (
             "Coulombic efficiency",
             "not known" if np.isnan(efficiency) else f"{number_text(100 * efficiency, 1)} %",
-            "needs a whole slow cycle" if np.isnan(efficiency) else "of the slow cycle",
+            efficiency_text(efficiency),
         ),
     ]
     shown = "".join(
@@ -100,8 +100,8 @@ def _sections(found: Identification) -> list[Section]:
         (
             "open-circuit",
             "Open-circuit voltage",
-            "Rests as points, slow branches as lines; right, how far each lies from the curve that was found, with two "
-            "standard errors of it shaded. The branches hold half the hysteresis and their own overpotential.",
+            "Rests as points, slow branches as lines; beside them, how far each lies from the curve that was found, with "
+            "two standard errors of it shaded. The branches hold half the hysteresis and their own overpotential.",
             f'{choose_temperature}<div class="panels"><div class="figure" id="ocv-figure"></div>'
             '<div class="figure" id="difference-figure"></div></div>',
         ),

@@ -25,6 +25,7 @@ POINTS_IN_PAGE = 40_000  # samples of all runs together: four columns of them ar
 MOST_POINTS = 251  # of a slow branch
 ZOOMS = (0.9, 0.6, 0.3, 0.1)  # states of charge about which pulses are shown close
 BEFORE, AFTER, STRETCH = 15.0, 90.0, 300.0  # s around a pulse; s of a stretch where there is no pulse
+CLOSES = (0.97, 1.02)  # coulombic efficiencies of a cell; beyond, the log is not of one whole cycle
 DOUBTS = ("hardly known", "cannot be told apart", "not identifiable")  # what notes say of what is left open
 
 
@@ -69,6 +70,14 @@ def doubts(identification: Identification) -> tuple[list[str], list[str]]:
     """The notes: what the data cannot tell, and what was inferred."""
     unclear = [note for note in identification.notes if any(word in note for word in DOUBTS)]
     return unclear, [note for note in identification.notes if note not in unclear]
+
+
+def efficiency_text(efficiency: float) -> str:
+    """What to say beside a coulombic efficiency (fraction)."""
+    if np.isnan(efficiency):
+        return "needs a whole slow cycle"
+    low, high = CLOSES
+    return "of the slow cycle" if low < efficiency < high else "not plausible: the charge of this log does not close"
 
 
 def rmse_of(run: Record, simulated: np.ndarray) -> float:
