@@ -100,7 +100,7 @@ def _sections(found: Identification) -> list[Section]:
         (
             "open-circuit",
             "Open-circuit voltage",
-            "Rests as points, slow branches as lines; beside them, how far each lies from the curve that was found, with "
+            "Rests as points, slow branches as lines; beside them, how far each lies from the curve found, with "
             "two standard errors of it shaded. The branches hold half the hysteresis and their own overpotential.",
             f'{choose_temperature}<div class="panels"><div class="figure" id="ocv-figure"></div>'
             '<div class="figure" id="difference-figure"></div></div>',
