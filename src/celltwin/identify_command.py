@@ -74,7 +74,6 @@ def identify(
             note(f"{record.label}: {text}")
     with _bar() as tick:
         found = identification.identify(logs.records, logs.cell, pairs=pairs, tick=tick)
-    _refuse_without_rests(found)
     page = identification_page(found, [record.label for record in logs.records], logs.origin)
     made = twin_of(found, logs)
     for table in (_facts(found), _candidates(found, pairs), _temperatures(found)):
@@ -194,18 +193,6 @@ def _ambients(given: str | None, count: int) -> Sequence[float | None]:
             fix="e.g. --ambient 25",
         )
     return values * (count if len(values) == 1 else 1)
-
-
-def _refuse_without_rests(found: Identification) -> None:
-    """Drive cycles that never rest look as if they told a circuit; they do not tell its open-circuit voltage."""
-    span = np.ptp([rest.soc for rest in found.rests]) if found.rests else 0.0
-    if span < 0.1 and not found.slow:
-        raise CelltwinError(
-            "these logs do not tell the open-circuit voltage",
-            got=f"{len(found.rests)} rests within {100 * span:.0f} % of state of charge, no slow discharge",
-            expected="rests of 15 min or more at several states of charge, or a discharge at C/10 or slower",
-            fix="add the HPPC or GITT log, or train a circuit on drive cycles with celltwin fit thevenin",
-        )
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

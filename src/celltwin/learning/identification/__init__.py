@@ -100,6 +100,7 @@ def identify(
     used = [thinned(run, capacity) for run in whole]
     slow = [curve for record in placed for curve in slow_curves(record)]
     points = [point for run in whole for point in rests(run)]
+    _refuse_without_rests(points, slow)
     temperatures = merged(np.array([run.ambient_degC for run in used]), MERGE)
     column = [int(np.argmin(np.abs(temperatures - run.ambient_degC))) for run in used]
     grid = np.array(OCV_NODES)
@@ -160,6 +161,18 @@ def identify(
         refined.rmse,
         clock.monotonic() - began,
     )
+
+
+def _refuse_without_rests(points: Sequence[Rest], slow: Sequence[SlowCurve]) -> None:
+    """Drive cycles that never rest look as if they told a circuit; they do not tell its open-circuit voltage."""
+    span = float(np.ptp([point.soc for point in points])) if points else 0.0
+    if span < 0.1 and not slow:
+        raise CelltwinError(
+            "these logs do not tell the open-circuit voltage",
+            got=f"{len(points)} rests within {100 * span:.0f} % of state of charge, no slow discharge",
+            expected="rests of 15 min or more at several states of charge, or a discharge at C/10 or slower",
+            fix="add the HPPC or GITT log, or train a circuit on drive cycles with celltwin fit thevenin",
+        )
 
 
 def _asked(weighed: Sequence[Candidate], pairs: int) -> Candidate:
