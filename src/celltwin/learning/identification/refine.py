@@ -331,11 +331,11 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     count = sum(float(np.sum(p.weight)) for p in parts)
     square = sum(float(np.sum(p.weight * e * e)) for p, e in zip(parts, residuals, strict=True)) / max(count, 1.0)
     alike = correlation(residuals, [p.weight for p in parts])
-    hessian, _ = _normal(parts, x, layout, residuals)
+    hessian, scatter = _scatter(parts, x, layout, residuals, circuit)
     root, _ = _pulls(layout, problem, misfit, x, begin)
-    data = _assembled(hessian)
-    inverse = np.linalg.inv(data + root.T @ root)
-    covariance = square * alike * inverse
+    prior = root.T @ root
+    inverse = np.linalg.inv(hessian + prior)
+    covariance = inverse @ (alike * scatter[0] + scatter[1] + square * alike * prior) @ inverse
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(x.shape)
     x = _held(x, deviation, layout, np.asarray(circuit.soc))
     residuals = [part.residual(x, layout) for part in parts]
@@ -354,6 +354,37 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
         noise,
         _confused(covariance, layout, circuit),
     )
+
+
+def _scatter(parts, x, layout, residuals, circuit) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Gauss-Newton matrix of all parameters, and the covariance of the gradient: from the errors of single samples, and
+    from those of the open-circuit voltage between the levels.
+
+    Samples that stand for a longer time are averages of more, so errors are sized by the length of the step.
+    """
+    groups = [np.digitize(p.run.dt, STEPS) for p in parts]
+    sums = np.zeros((2, len(STEPS) + 1))
+    for part, residual, group in zip(parts, residuals, groups, strict=True):
+        sums[0] += np.bincount(group, part.weight * residual**2, len(STEPS) + 1)
+        sums[1] += np.bincount(group, part.weight, len(STEPS) + 1)
+    variance = sums[0] / np.maximum(sums[1], 1.0)
+    each = np.zeros((2, len(x), layout.size, layout.size))
+    curve = np.zeros((len(x), layout.size, len(circuit.ocv_soc)))
+    for part, group in zip(parts, groups, strict=True):
+        jacobian = part.jacobian(x, layout)
+        weighted = jacobian * part.weight
+        each[0, part.column] += weighted @ jacobian.T
+        each[1, part.column] += (weighted * part.weight * variance[group]) @ jacobian.T
+        curve[part.column] += weighted @ interpolation(part.run.soc, circuit.ocv_soc)
+    rough = curve.reshape(x.size, -1) * _roughness(circuit)
+    return _assembled(each[0]), (_assembled(each[1]), rough @ rough.T)
+
+
+def _roughness(circuit: Circuit) -> np.ndarray:
+    """By how many volts the open-circuit voltage strays from straight lines between its nodes, from their bends."""
+    gap = np.diff(circuit.ocv_soc)
+    bend = np.abs(np.diff(np.diff(circuit.ocv, axis=0) / gap[:, None], axis=0)).mean(axis=1)
+    return np.pad(bend * np.maximum(gap[1:], gap[:-1]) / 8.0, 1)
 
 
 def _held(x: np.ndarray, deviation: np.ndarray, layout: Layout, levels: np.ndarray) -> np.ndarray:
@@ -384,6 +415,7 @@ def _unpack_deviation(deviation: np.ndarray, layout: Layout) -> dict[str, np.nda
     return found
 
 
+STEPS = (0.15, 1.0, 5.0, 20.0)  # s, of the samples' steps: errors are sized apart between them
 ALIKE = 0.95  # correlation beyond which two parameters are said to be confused
 NOTHING = 1.0  # standard error of a logarithm beyond which its value says nothing
 UNKNOWN = 0.5  # relative standard error beyond which a parameter is said to be unknown
