@@ -26,8 +26,14 @@ def compare(known: pulses.Known, found: Identification) -> dict[str, np.ndarray]
     """
     circuit = found.circuit
     soc, temperature = circuit.soc[:, None], circuit.temperatures[None, :]
-    truth = {"R0": known.r0(soc, temperature)}
-    seen = {"R0": (circuit.r0, circuit.standard_error["r0"])}
+    truth, seen = {"R0": known.r0(soc, temperature)}, {"R0": (circuit.r0, circuit.standard_error["r0"])}
+    if known.base[-1] > 0.0 or circuit.transfer_resistance is not None:  # warm, only their sum can be seen
+        total, variance = circuit.r0, circuit.standard_error["r0"] ** 2
+        if circuit.transfer_resistance is not None:
+            total = total + circuit.transfer_resistance
+            variance = variance + circuit.standard_error["transfer_resistance"] ** 2
+        truth = {"R0+Rct": truth["R0"] + known.transfer(soc, temperature)}
+        seen = {"R0+Rct": (total, np.sqrt(variance))}
     if circuit.pairs == known.pairs:
         for i in range(known.pairs):
             truth[f"R{i + 1}"] = known.r(soc, temperature)[i]

@@ -3,6 +3,8 @@
 Plain numpy in double precision; nothing here shares code with the package's physics.
 
     V = U(soc, T) + R0 I + s asinh(Rct I / s) + sum_i v_i,   v_i <- a_i v_i + (1 - a_i) R_i I,   a_i = exp(-dt / tau_i)
+
+A cell with charge transfer has s asinh(R1 I / s) behind its first pair, too.
 """
 
 from collections.abc import Iterable
@@ -70,9 +72,11 @@ class Known:
         soc = soc + np.cumsum(current * dt) / (3600.0 * self.capacity_ah)
         voltage = self.ocv(soc, temperature) + self.r0(soc, temperature) * current
         voltage += self.scale * np.arcsinh(self.transfer(soc, temperature) * current / self.scale)
-        for resistance, tau in zip(self.r(soc, temperature), self.tau(soc, temperature), strict=True):
-            keep = np.exp(-dt / tau)
-            drive = (1.0 - keep) * resistance * current
+        for i, (resistance, tau) in enumerate(zip(self.r(soc, temperature), self.tau(soc, temperature), strict=True)):
+            keep, driven = np.exp(-dt / tau), resistance * current
+            if i == 0 and self.base[-1] > 0.0:
+                driven = self.scale * np.arcsinh(driven / self.scale)
+            drive = (1.0 - keep) * driven
             over, pair = np.empty(len(time)), 0.0
             for k, (a, b) in enumerate(zip(keep.tolist(), drive.tolist(), strict=True)):
                 pair = a * pair + b
