@@ -71,7 +71,7 @@ void fleet(int cells, int steps, int nodes, const float *ocv, const float *r, co
 
 
 def circuit() -> Circuit:
-    """OCV and resistances at eleven states of charge; R0 is the same at all, so that every interpolation is the same."""
+    """OCV and resistances at eleven states of charge."""
     soc, places = np.linspace(0.0, 1.0, NODES), np.array([25.0])
     curve = 3.2 + 0.9 * soc - 0.2 * np.exp(-soc / 0.08)
     flat = np.ones((NODES, 1))
