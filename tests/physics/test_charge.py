@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
+from celltwin.interface import Input
 from celltwin.physics import charge
 from celltwin.physics.charge import advance, full_of
+from celltwin.physics.recurrence import from_blocks, in_blocks
 
 STEPS = 1_000_000
 
@@ -35,9 +37,15 @@ def test_a_million_small_steps(level):
     assert abs(float(count_naively(soc, capacity, current, dt)) - exact) > 1e-5
 
 
+def in_parallel(start, current, dt):
+    """Counter and state of charge at every sample, by blocks."""
+    end, soc, u = charge.count(start, Input(*(in_blocks(a) for a in (current, 0 * current, dt))))
+    return end, from_blocks(soc, current.shape[0]), u
+
+
 @jax.jit
 def count_at_once(soc, capacity, current, dt):
-    return charge.count(full_of(soc, capacity), current, jnp.broadcast_to(dt, current.shape))
+    return in_parallel(full_of(soc, capacity), current, jnp.broadcast_to(dt, current.shape))[:2]
 
 
 @pytest.mark.parametrize("level", [-0.01, 0.003])
@@ -55,9 +63,10 @@ def test_days_counted_at_once(level):
 def test_counting_at_once_is_counting_in_two_parts(seed, cut):
     current = np.float32(np.random.default_rng(seed).normal(-0.2, 1.0, 1000))
     start, dt = full_of(np.float32(0.5), np.float32(2.0)), np.ones(1000, np.float32)
-    end, whole = charge.count(start, current, dt)
-    middle, first = charge.count(start, current[:cut], dt[:cut])
-    last, second = charge.count(middle, current[cut:], dt[cut:])
+    end, whole, u = in_parallel(start, current, dt)
+    np.testing.assert_array_equal(from_blocks(u.current, 1000), current)
+    middle, first, _ = in_parallel(start, current[:cut], dt[:cut])
+    last, second, _ = in_parallel(middle, current[cut:], dt[cut:])
     np.testing.assert_allclose(np.concatenate([first, second]), whole, atol=2e-7)
     assert float(last.soc) == pytest.approx(float(end.soc), abs=2e-7)
 

@@ -83,4 +83,4 @@ def test_side_by_side_under_vmap():
 @pytest.mark.parametrize("length", LENGTHS)
 def test_blocks_come_back_as_they_were(length):
     x = np.random.default_rng(0).normal(size=(length, 2)).astype(np.float32)
-    np.testing.assert_array_equal(from_blocks(in_blocks(jnp.asarray(x), 0.0), length), x)
+    np.testing.assert_array_equal(from_blocks(in_blocks(jnp.asarray(x)), length), x)

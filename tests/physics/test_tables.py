@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import reference
 from celltwin.physics.ocv import OCV_NODES, Ocv, fit_ohmic, interpolation
-from celltwin.physics.tables import hat, inverse_temperature, temperature_nodes
+from celltwin.physics.tables import asinh, hat, inverse_temperature, lookup, surface, temperature_nodes
 
 NODES = {
     "one": (0.5,),
@@ -41,6 +42,75 @@ def test_hat_saturates(name):
     nodes = jnp.asarray(NODES[name])
     assert hat(jnp.float32(-99.0), nodes)[0] == 1.0
     assert hat(jnp.float32(99.0), nodes)[-1] == 1.0
+
+
+X_NODES, Y_NODES = (-0.1, 0.0, 0.3, 1.0), (1.0, 2.0, 4.0)
+
+
+def bilinear(table, x_nodes, y_nodes, x, y):
+    along_x = np.array([np.interp(x, x_nodes, column) for column in np.asarray(table, float).T]).reshape(-1, len(x))
+    return np.array([np.interp(v, y_nodes, column) for v, column in zip(y, along_x.T, strict=True)])
+
+
+def tables_and_samples(x_nodes, y_nodes):
+    draw = np.random.default_rng(len(x_nodes) + 7 * len(y_nodes))
+    tables = [draw.normal(size=(rows, len(y_nodes))) for rows in (len(x_nodes), 1, len(x_nodes))]
+    x, y = draw.uniform(-0.5, 1.5, 40), draw.uniform(0.0, 5.0, 40)
+    return tables, x, y, draw
+
+
+@pytest.mark.parametrize("x_nodes", [X_NODES, (0.5,)], ids=["x", "one x"])
+@pytest.mark.parametrize("y_nodes", [Y_NODES, (2.0,)], ids=["y", "one y"])
+class TestTablesOverRecords:
+    def test_they_are_interpolated(self, x_nodes, y_nodes, in_double):
+        tables, x, y, _ = tables_and_samples(x_nodes, y_nodes)
+        found = lookup([jnp.asarray(t) for t in tables], x_nodes, y_nodes, jnp.asarray(x), jnp.asarray(y))
+        for value, table in zip(found, tables, strict=True):
+            nodes = x_nodes if len(table) > 1 else x_nodes[:1]
+            np.testing.assert_allclose(value, bilinear(table, nodes, y_nodes, x, y), atol=1e-12)
+        by_index = surface(jnp.asarray(tables[0]), x_nodes, y_nodes, jnp.asarray(x), jnp.asarray(y))
+        np.testing.assert_allclose(by_index, found[0], atol=1e-12)
+
+    def test_their_derivatives_are_those_of_differences(self, x_nodes, y_nodes, in_double):
+        tables, x, y, draw = tables_and_samples(x_nodes, y_nodes)
+        arguments = (tables, x, y)
+        direction = ([draw.normal(size=t.shape) for t in tables], draw.normal(size=40), draw.normal(size=40))
+
+        def all_tables(tables, x, y):
+            one = surface(tables[0], x_nodes, y_nodes, x, y)
+            return jnp.stack([*lookup(list(tables), x_nodes, y_nodes, x, y), one])
+
+        def moved(step):
+            return all_tables(*jax.tree.map(lambda a, d: jnp.asarray(a + step * d), arguments, direction))
+
+        moved_by, value = jax.jvp(all_tables, jax.tree.map(jnp.asarray, arguments), direction)
+        np.testing.assert_allclose(value, (moved(1e-7) - moved(-1e-7)) / 2e-7, atol=1e-5)
+        weights = draw.normal(size=moved_by.shape)
+        gradient = jax.grad(lambda *a: jnp.sum(weights * all_tables(*a)), argnums=(0, 1, 2))(*arguments)
+        inner = sum(np.sum(g * d) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+        assert inner == pytest.approx(np.sum(weights * np.asarray(value)), rel=1e-9)
+
+
+def test_only_what_moves_is_differentiated():
+    # With one table moving of three, no product of matrices is made for the others.
+    def products(moving):
+        def function(moved):
+            tables = [moved if n in moving else jnp.ones((4, 3)) for n in range(3)]
+            return lookup(tables, X_NODES, Y_NODES, jnp.zeros(8), jnp.ones(8))
+
+        one = jnp.ones((4, 3))
+        return str(jax.make_jaxpr(lambda d: jax.jvp(function, (one,), (d,))[1])(one)).count("dot_general")
+
+    # The products of all are made as one.
+    assert products({0}) == products({0, 1}) == 2
+    assert products(()) < 2
+
+
+@few
+@given(x=st.floats(-1e6, 1e6, width=32))
+def test_asinh(x):
+    assert float(asinh(jnp.float32(x))) == pytest.approx(np.arcsinh(x), abs=2e-7, rel=2e-6)
+    assert float(jax.grad(asinh)(jnp.float32(x))) == pytest.approx(1 / np.sqrt(1 + x * x), rel=1e-5)
 
 
 def test_inverse_temperature_rises_with_temperature():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from celltwin.data.record import SECONDS_PER_HOUR
-from celltwin.physics.recurrence import from_blocks, in_blocks
+from celltwin.interface import Input
 
 
 class Charge(NamedTuple):
@@ -33,19 +33,25 @@ def advance(charge: Charge, current: Array, dt: Array) -> Charge:
     return _add(charge, current * dt / (SECONDS_PER_HOUR * charge.capacity))
 
 
-def count(charge: Charge, current: Array, dt: Array) -> tuple[Charge, Array]:
-    """`advance` over a whole record: the counter at its end and the state of charge at every sample, [time].
+def count(charge: Charge, u: Input) -> tuple[Charge, Array, Input]:
+    """`advance` over a whole record in blocks: the counter at its end, the state of charge at every sample, and u.
 
-    Summed within blocks, and compensated from block to block.
+    All arrays are [inside, blocks], see `physics.recurrence`. Summed within blocks, compensated from block to block.
+    The inputs come back as they are: having gone through the scan, they lie in memory as blocks, and XLA does not
+    transpose them again wherever they are used.
     """
-    added = in_blocks(current * dt / (SECONDS_PER_HOUR * charge.capacity), 0.0)
-    within = jnp.cumsum(added, axis=0)
+    fraction = u.current * u.dt / (SECONDS_PER_HOUR * charge.capacity)
+
+    def within(total: Array, row: tuple[Array, Input]) -> tuple[Array, tuple[Array, Input]]:
+        total = total + row[0]
+        return total, (total, row[1])
 
     def across(counter: Charge, block: Array) -> tuple[Charge, tuple[Array, Array]]:
         return _add(counter, block), (counter.soc, counter.lost)
 
-    charge, (soc, lost) = jax.lax.scan(across, charge, within[-1])
-    return charge, from_blocks(soc[None] + (within - lost[None]), current.shape[0])
+    total, (passed, u) = jax.lax.scan(within, jnp.zeros_like(fraction[0]), (fraction, u))
+    charge, (soc, lost) = jax.lax.scan(across, charge, total)
+    return charge, soc + (passed - lost), u
 
 
 def _add(charge: Charge, fraction: Array) -> Charge:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
-from celltwin.physics.tables import hat, inverse_temperature
+from celltwin.physics.tables import hat, inverse_temperature, surface
 
 # Close where the curve bends, and a little beyond 0 and 1, where counted charge strays.
 OCV_NODES = tuple(np.round(np.r_[np.linspace(-0.02, 0.1, 13)[:-1], np.linspace(0.1, 1.0, 37), 1.03], 4).tolist())
@@ -53,6 +53,17 @@ class Ocv(eqx.Module):
         warm = hat(inverse_temperature(temperature), axis)
         drift = hat(soc, jnp.asarray(self.drift_nodes, dtype)) @ self.drift @ warm
         return UNIT * (table + drift)
+
+    def over(self, soc: Array, temperature: Array) -> Array:
+        """Open-circuit voltage in V over a record: states of charge and temperatures [samples]."""
+        nodes = tuple(sorted({*self.nodes, *self.drift_nodes}))
+        table, drift = (
+            jnp.asarray(interpolation(np.asarray(nodes), each), self.table.dtype)
+            for each in (self.nodes, self.drift_nodes)
+        )
+        volts = UNIT * ((table @ self.table)[:, None] + drift @ self.drift)
+        axis = tuple(inverse_temperature(np.asarray(self.temperatures)).tolist())
+        return surface(volts, nodes, axis, soc, inverse_temperature(temperature))
 
     def penalty(self) -> Array:
         """Prior in V^2: drifts of a few mV and smooth, a curve that bends gently and does not fall."""

@@ -38,8 +38,8 @@ from celltwin.physics.charge import Charge, advance, count, full_of
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.hysteresis import Hysteresis
 from celltwin.physics.ocv import Ocv, fit_ohmic
-from celltwin.physics.recurrence import linear_recurrence
-from celltwin.physics.tables import hat, inverse_temperature, temperature_nodes
+from celltwin.physics.recurrence import from_blocks, in_blocks, side_by_side
+from celltwin.physics.tables import asinh, hat, inverse_temperature, lookup, temperature_nodes
 
 SOC_NODES = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TIME_CONSTANTS = (4.0, 40.0, 400.0)  # s, where training starts
@@ -177,17 +177,18 @@ class Thevenin(eqx.Module):
         pairs = jnp.full(self.pairs, zero)
         return TheveninState(full_of(start.soc, start.capacity), pairs, side, zero, shift)
 
-    # `step` and `run` share every equation: what differs is only how a recurrence advances.
-
     def step(self, state: TheveninState, u: Input) -> tuple[TheveninState, Output]:
-        charge = advance(state.charge, u.current, u.dt)
-        core = state.core
+        charge, core, side = advance(state.charge, u.current, u.dt), state.core, state.hysteresis
         if self.core is not None:
-            keep, add = self._core_recurrence(u)
-            core = keep * core + add
-        (keep, add), at_once = self._overpotential(charge.soc, core, u)
-        pairs = keep * state.pairs + add
-        side = state.hysteresis
+            cool, warmed = self._core_recurrence(self.core.log_rise @ self._warm(u.temperature), u)
+            core = cool * core + warmed
+        resistance, tau, scale = self.parameters_at(charge.soc, u.temperature + core)
+        keep = jnp.exp(-u.dt / tau)
+        at_once, drive = resistance[0] * u.current, resistance[1 : 1 + self.pairs] * u.current
+        if scale is not None:
+            at_once += scale * asinh(resistance[-1] * u.current / scale)
+            drive = jnp.concatenate([scale * asinh(drive[:1] / scale), drive[1:]])
+        pairs = keep * state.pairs + (1.0 - keep) * drive
         if self.hysteresis is not None:
             kept, added = self.hysteresis.recurrence(charge.soc, u.current, u.dt, charge.capacity)
             side = kept * side + added
@@ -195,41 +196,56 @@ class Thevenin(eqx.Module):
         return TheveninState(charge, pairs, side, core, state.shift), Output(voltage, charge.soc)
 
     def run(self, state: TheveninState, inputs: Input) -> tuple[TheveninState, Output]:
-        """What scanning `step` over inputs [time] gives: the final state and outputs [time]."""
-        charge, soc = count(state.charge, inputs.current, inputs.dt)
-        capacity = state.charge.capacity
+        """What scanning `step` over inputs [time] gives: the final state and outputs [time].
+
+        The same cascade, each stage over the whole record before the next, on arrays [samples] in the order of blocks.
+        """
+        time = inputs.dt.shape[0]
+        # Padded with steps of no length, which leave every state as it is.
+        u = Input(in_blocks(inputs.current), in_blocks(inputs.temperature, edge=True), in_blocks(inputs.dt))
+        charge, soc, u = count(state.charge, u)
+        shape, soc, u = soc.shape, soc.ravel(), Input(*(a.ravel() for a in u))
+
+        def advanced(keep: list[Array], drive: list[Array], initial: Array) -> list[Array]:
+            keep, drive = ([a.reshape(shape) for a in each] for each in (keep, drive))
+            return [x.ravel() for x in side_by_side(keep, drive, list(initial))]
+
         core = jnp.zeros_like(soc)
         if self.core is not None:
-            core = linear_recurrence(*jax.vmap(self._core_recurrence)(inputs), state.core)
+            log_rise = self._over(self.core.log_rise[None, None], soc, u.temperature)
+            cool, warmed = self._core_recurrence(log_rise[0], u)
+            (core,) = advanced([cool], [warmed], state.core[None])
 
-        recurrence, at_once = jax.checkpoint(jax.vmap(self._overpotential))(soc, core, inputs)
-        pairs = linear_recurrence(*recurrence, state.pairs)
-        side, last = jnp.zeros_like(soc), state.hysteresis
+        inside = u.temperature + core
+        r0, *resistance = (jnp.exp(x) for x in self._over(self.log_resistance, soc, inside))
+        keep = [jnp.exp(-u.dt / jnp.exp(x)) for x in self._over(self.log_tau, soc, inside)]
+        at_once, drive = r0 * u.current, [r * u.current for r in resistance]
+        if self.log_scale is not None:
+            scale = jnp.exp(self._over(self.log_scale[None, None], soc, inside)[0])
+            at_once += scale * asinh(drive.pop() / scale)
+            drive[:1] = [scale * asinh(first / scale) for first in drive[:1]]
+        slow = advanced(keep, [(1.0 - a) * e for a, e in zip(keep, drive, strict=True)], state.pairs)
+
+        modes: list[Array] = []
         if self.hysteresis is not None:
-            each = jax.vmap(self.hysteresis.recurrence, (0, 0, 0, None))(soc, inputs.current, inputs.dt, capacity)
-            modes = linear_recurrence(*each, state.hysteresis)
-            side, last = jnp.sum(modes, axis=1), modes[-1]
-        ocv = jax.checkpoint(jax.vmap(self.ocv))(soc + state.shift, inputs.temperature)
-        voltage = ocv + side + at_once + jnp.sum(pairs, axis=1)
-        return TheveninState(charge, pairs[-1], last, core[-1], state.shift), Output(voltage, soc)
+            each = jax.vmap(self.hysteresis.recurrence, (0, 0, 0, None), 1)
+            kept, added = each(soc, u.current, u.dt, state.charge.capacity)
+            modes = advanced(list(kept), list(added), state.hysteresis)
+        voltage = sum([*modes, *slow], self.ocv.over(soc + state.shift, u.temperature) + at_once)
+        pairs, side = (jnp.stack([x[-1] for x in each]) if each else jnp.zeros(0, soc.dtype) for each in (slow, modes))
+        after = TheveninState(charge, pairs, side, core[-1], state.shift)
+        return after, Output(*(from_blocks(x.reshape(shape), time) for x in (voltage, soc)))
 
-    def _core_recurrence(self, u: Input) -> tuple[Array, Array]:
-        """Factor and addition (K) of the core's step."""
+    def _core_recurrence(self, log_rise: Array, u: Input) -> tuple[Array, Array]:
+        """Factor and addition (K) of the core's step, from the logarithm of g."""
         assert self.core is not None
         cool = jnp.exp(-u.dt / jnp.exp(self.core.log_time))
-        rise = jnp.exp(self.core.log_rise @ self._warm(u.temperature)) * u.current**2
-        return cool, (1.0 - cool) * jnp.minimum(rise, WARMEST_CORE)
+        return cool, (1.0 - cool) * jnp.minimum(jnp.exp(log_rise) * u.current**2, WARMEST_CORE)
 
-    def _overpotential(self, soc: Array, core: Array, u: Input) -> tuple[tuple[Array, Array], Array]:
-        """Factors and additions (V) of the pairs' step, and the overpotential (V) that follows the current at once."""
-        resistance, tau, scale = self.parameters_at(soc, u.temperature + core)
-        keep = jnp.exp(-u.dt / tau)
-        drive, at_once = resistance[1 : 1 + self.pairs] * u.current, resistance[0] * u.current
-        if scale is not None:
-            at_once += scale * jnp.arcsinh(resistance[-1] * u.current / scale)
-            if self.pairs:
-                drive = jnp.concatenate([scale * jnp.arcsinh(drive[:1] / scale), drive[1:]])
-        return (keep, (1.0 - keep) * drive), at_once
+    def _over(self, tables: Array, soc: Array, temperature: Array) -> list[Array]:
+        """Tables [any, soc nodes or 1, temperatures] over a record: states of charge and temperatures [samples]."""
+        axis = tuple(inverse_temperature(np.asarray(self.temperatures)).tolist())
+        return lookup(list(tables), self.soc_nodes, axis, soc, inverse_temperature(temperature))
 
     def penalty(self) -> Array:
         """Prior of smooth tables: bends over SOC, departures from Arrhenius' law, drift of the time constants (V^2)."""
