@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -28,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from celltwin import exchange
+from celltwin.fleet import Fleet
 from celltwin.interface import Input, Output, Start, simulate
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.thevenin import Thevenin
@@ -149,44 +149,9 @@ def ours(c: Circuit, current: np.ndarray) -> tuple[Thevenin, Start, Input]:
 
 
 def fleet_of(c: Circuit, current: np.ndarray, cells: int) -> Callable[[], np.ndarray]:
-    """All cells in one scan of `step`, half of them on each core; resistances differ from cell to cell."""
-    model, start, inputs = ours(c, current)
-    threads = os.cpu_count() or 1
-    scale = np.log(np.linspace(0.9, 1.1, cells)).astype(np.float32)
-
-    @jax.jit
-    def last(shift: jax.Array) -> jax.Array:
-        def of(s: jax.Array) -> Thevenin:
-            return jax.tree.map(lambda x: x, model).__class__(
-                **{**vars(model), "log_resistance": model.log_resistance + s}
-            )
-
-        state = jax.vmap(lambda s: of(s).init(start))(shift)
-
-        def step(state: Any, u: Input) -> tuple[Any, None]:
-            return jax.vmap(lambda s, x: of(s).step(x, u)[0])(shift, state), None
-
-        early = Input(*(x[:-1] for x in inputs))
-        state, _ = jax.lax.scan(step, state, early)
-        final = Input(*(x[-1] for x in inputs))
-        return jax.vmap(lambda s, x: of(s).step(x, final)[1].voltage)(shift, state)
-
-    parts = np.array_split(scale, threads)
-
-    def work() -> np.ndarray:
-        found: list[Any] = [None] * threads
-
-        def one(k: int) -> None:
-            found[k] = np.asarray(last(parts[k]))
-
-        workers = [threading.Thread(target=one, args=(k,)) for k in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return np.concatenate(found)
-
-    return work
+    """Resistances differ from cell to cell."""
+    fleet = Fleet(c, cells, soc=0.95, scale=np.linspace(0.9, 1.1, cells), nodes=c.soc.tolist())
+    return lambda: fleet.simulate(current, 1.0).voltage
 
 
 def by_thevenin(c: Circuit, current: np.ndarray) -> Callable[[], np.ndarray]:

@@ -54,6 +54,7 @@ ORDER = [
     "celltwin.exchange.pybamm",
     "celltwin.exchange.bpx",
     "celltwin.exchange",
+    "celltwin.fleet",
     "celltwin.learning",
     "celltwin.learning.plan",
     "celltwin.learning.identification.segments",
