@@ -59,8 +59,8 @@ class Fleet:
     """Linear circuits of equal form, ready to be simulated together from rest.
 
     `circuits` are the cells, or one circuit for all; `temperature` (degC), `soc` (fraction) and `scale`, a factor on
-    all resistances, are numbers or one value a cell. Tables are sampled at `nodes` of state of charge and linear between
-    them. Raises CelltwinError for circuits with charge transfer or hysteresis, or of differing numbers of RC pairs.
+    all resistances, are numbers or one value a cell. Tables are sampled at `nodes` of state of charge and linear
+    between them. Raises CelltwinError for circuits with charge transfer or hysteresis, or of differing numbers of RC pairs.
     """
 
     def __init__(
