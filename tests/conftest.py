@@ -32,6 +32,14 @@ from celltwin.twin import Twin
 
 REPOSITORY = Path(__file__).parents[1]
 
+
+@pytest.fixture(autouse=True)
+def single_precision():
+    """PyBaMM, imported by a test, makes all of JAX double: not for the tests that follow."""
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 settings.register_profile("celltwin", deadline=None, derandomize=True)
 settings.load_profile("celltwin")
 

@@ -60,7 +60,7 @@ class Fleet:
 
     `circuits` are the cells, or one circuit for all; `temperature` (degC), `soc` (fraction) and `scale`, a factor on
     all resistances, are numbers or one value a cell. Tables are sampled at `nodes` of state of charge and linear
-    between them. Raises CelltwinError for circuits with charge transfer or hysteresis, or of differing numbers of RC pairs.
+    between them. Raises CelltwinError for circuits with charge transfer or hysteresis, or of unlike numbers of pairs.
     """
 
     def __init__(

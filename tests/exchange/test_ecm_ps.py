@@ -72,9 +72,9 @@ def test_other_tools_read_the_linear_circuit(circuit):
     assert read.pairs == circuit.pairs
     soc, temperatures = np.meshgrid(circuit.soc, circuit.temperatures, indexing="ij")
     for theirs, ours in zip([read.r0, *read.r, *read.tau], [simple.r0, *simple.r, *simple.tau], strict=True):
-        np.testing.assert_allclose(positive(read, theirs)(soc, temperatures), ours, rtol=1e-9)
+        np.testing.assert_allclose(positive(read, theirs)(soc, temperatures), ours, rtol=1e-7)
     soc, temperatures = np.meshgrid(circuit.ocv_soc, circuit.temperatures, indexing="ij")
-    np.testing.assert_allclose(open_circuit_voltage(read)(soc, temperatures), circuit.ocv, rtol=1e-9)
+    np.testing.assert_allclose(open_circuit_voltage(read)(soc, temperatures), circuit.ocv, rtol=1e-7)
     if simple.hysteresis is None:
         assert read.hysteresis is None
     else:
@@ -95,8 +95,10 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     exchange.save(full(), path)
     assert_same(exchange.load(path), full())
     before = path.read_text(encoding="utf-8")
-    with pytest.raises(CelltwinError, match="cannot be written; got: NaN"):
-        exchange.save(full(voltage_limits_volt=(2.5, math.nan)), path)
+    broken = full()
+    object.__setattr__(broken, "capacity_ah", math.nan)  # a circuit refuses it; should one get by, no file is lost
+    with pytest.raises(CelltwinError, match=r"(?i)got: NaN"):
+        exchange.save(broken, path)
     assert path.read_text(encoding="utf-8") == before
     assert [p.name for p in path.parent.iterdir()] == ["cell.json"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from celltwin.errors import CelltwinError
@@ -181,8 +182,10 @@ def _scalars(pybamm: Any, *numbers: float) -> list[Any]:
 
 
 def _pybamm() -> Any:
+    double = jax.config.read("jax_enable_x64")
     try:
         import pybamm
     except ImportError as error:
         raise CelltwinError("PyBaMM is not installed", fix="pip install 'celltwin[peers]'") from error
+    jax.config.update("jax_enable_x64", double)  # PyBaMM makes all of JAX double; celltwin's twins are single
     return pybamm
