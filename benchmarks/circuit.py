@@ -150,7 +150,7 @@ def ours(c: Circuit, current: np.ndarray) -> tuple[Thevenin, Start, Input]:
 
 def fleet_of(c: Circuit, current: np.ndarray, cells: int) -> Callable[[], np.ndarray]:
     """Resistances differ from cell to cell."""
-    fleet = Fleet(c, cells, soc=0.95, scale=np.linspace(0.9, 1.1, cells), nodes=c.soc.tolist())
+    fleet = Fleet(c, cells, soc=0.95, scale=np.linspace(0.9, 1.1, cells))
     return lambda: fleet.simulate(current, 1.0).voltage
 
 
