@@ -187,7 +187,7 @@ def test_a_step_of_no_length_leaves_the_state(twin, record):
 def test_stack_pads_with_nothing(drives):
     records = [short(drives["25degC", "LA92"], 7), short(drives["5degC", "LA92"], 4)]
     batch = stack(records, multiple=5)
-    assert batch.voltage.shape == batch.inputs.dt.shape == (2, 10)
+    assert batch.target.shape == batch.inputs.dt.shape == (2, 10)
     assert batch.mask.sum(axis=1).tolist() == [7, 4]
     assert not batch.inputs.dt[1, 4:].any()
     assert not batch.inputs.current[1, 4:].any()

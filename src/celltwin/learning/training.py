@@ -215,7 +215,7 @@ class _Adam:
             jnp.asarray,
             (
                 Input(*(a.reshape(shape) for a in batch.inputs)),
-                batch.voltage.reshape(shape),
+                batch.target.reshape(shape),
                 batch.mask.reshape(shape),
             ),
         )
@@ -313,7 +313,7 @@ class _Lbfgs:
             tick(min(calls / (1.1 * self.plan.iterations), 1.0))
             calls += 1
             x = origin + np.clip(z * scale, -5.0, 5.0)
-            value, gradient = value_and_grad(jnp.asarray(x, self.batch.voltage.dtype), self.batch, self.samples)
+            value, gradient = value_and_grad(jnp.asarray(x, self.batch.target.dtype), self.batch, self.samples)
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
                 return self.DIVERGED, np.zeros_like(z)
             return float(value), np.asarray(gradient, np.float64) * scale
@@ -322,7 +322,7 @@ class _Lbfgs:
         found = minimize(objective, np.zeros_like(origin), jac=True, method="L-BFGS-B", options=options)
         x = origin + np.clip(found.x * scale, -5.0, 5.0)
         loss = float(found.fun) if found.fun < self.DIVERGED else float("nan")
-        return unravel(jnp.asarray(x, self.batch.voltage.dtype)), loss
+        return unravel(jnp.asarray(x, self.batch.target.dtype)), loss
 
     def _compile(self, unravel: Callable[[jax.Array], Any], size: int) -> tuple[Callable, Callable, Callable]:
         """The loss with its gradient, one probe of the Gauss-Newton diagonal, and the prior's diagonal."""
@@ -331,7 +331,7 @@ class _Lbfgs:
         def errors(x: jax.Array, batch: Batch) -> jax.Array:
             model = eqx.combine(unravel(x), frozen)
             voltage = jax.vmap(lambda s, u: simulate(model, s, u))(batch.start, batch.inputs).voltage
-            return jnp.where(batch.mask, voltage - batch.voltage, 0.0)
+            return jnp.where(batch.mask, voltage - batch.target, 0.0)
 
         def prior(x: jax.Array) -> jax.Array:
             return LOSS_UNIT * _penalty(eqx.combine(unravel(x), frozen))
@@ -341,7 +341,7 @@ class _Lbfgs:
 
         def probe(x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
             pull = jax.vjp(lambda x: errors(x, batch), x)[1]
-            return pull(jax.random.rademacher(key, batch.voltage.shape, batch.voltage.dtype))[0]
+            return pull(jax.random.rademacher(key, batch.target.shape, batch.target.dtype))[0]
 
         def prior_curvature(x: jax.Array) -> jax.Array:
             # Diagonal of half the Hessian, each entry by one product with a unit vector.
@@ -363,10 +363,10 @@ def _chunk_starts(records: Sequence[Record], chunk: int, batch: Batch) -> Start:
     rows = []
     for i, record in enumerate(records):
         u = inputs_of(record)
-        at = np.minimum(np.arange(batch.voltage.shape[1] // chunk) * chunk, len(record) - 1)
+        at = np.minimum(np.arange(batch.target.shape[1] // chunk) * chunk, len(record) - 1)
         voltage = np.interp(
             at, np.flatnonzero(np.isfinite(record.voltage)), record.voltage[np.isfinite(record.voltage)]
         )
         capacity = np.full(len(at), batch.start.capacity[i])
         rows.append((voltage, u.current[at], u.temperature[at], record.soc[at], capacity))
-    return Start(*(jnp.asarray(np.stack(column), batch.voltage.dtype) for column in zip(*rows, strict=True)))
+    return Start(*(jnp.asarray(np.stack(column), batch.target.dtype) for column in zip(*rows, strict=True)))
