@@ -218,6 +218,36 @@ def lstm(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
+def bells(x: float, centres: Any) -> np.ndarray:
+    """Gaussians around centres, 0.7 of the distance to their neighbours wide, scaled to sum to one."""
+    x = min(max(x, centres[0]), centres[-1])
+    heights = np.exp(-0.5 * ((x - np.array(centres)) / (0.7 * np.gradient(centres))) ** 2)
+    return heights / heights.sum()
+
+
+def edmd(model: Any, record: Record) -> np.ndarray:
+    assert record.cell is not None
+    capacity, i0, t0 = record.cell.reference_capacity_ah, record.current[0], record.filled_temperature[0]
+    excess = (record.voltage[0] - ohmic_voltage(model.static, record.initial_soc, t0, i0)) / 0.1
+    excess = min(max(excess, -3.0), 3.0)
+    rested = excess / (1 + (20 * i0 / capacity) ** 2)
+    slow, fading = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0), (30.0, 300.0, 3000.0, 1e9)
+    linear, bent, warm = np.zeros(7), np.zeros(7), np.zeros(2)
+    first, calm = np.full(4, excess), np.full(4, rested)
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        rate = current / capacity
+        linear, bent = leak(linear, rate, dt, slow), leak(bent, asinh(rate / 0.2), dt, slow)
+        warm = leak(warm, rate**2, dt, (300.0, 1000.0))
+        first, calm = leak(first, 0.0, dt, fading), leak(calm, 0.0, dt, fading)
+        seen = np.array([1.0, rate, asinh(rate / 0.2), *linear, *bent, *warm, *first, *calm])
+        charged = bells(soc, model.soc_centres)
+        warmed = bells(reciprocal(temperature), reciprocal(model.temperatures))
+        e = np.outer(charged, warmed).ravel() @ np.asarray(model.readout, float) @ seen
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * e)
+    return np.array(out)
+
+
 MODELS: Mapping[str, Any] = {
     "hold": hold,
     "ohmic": ohmic,
@@ -226,6 +256,7 @@ MODELS: Mapping[str, Any] = {
     "hybrid": hybrid,
     "hybrid-gru": hybrid,
     "lstm": lstm,
+    "edmd": edmd,
 }
 
 # --- a cell to learn -------------------------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ ORDER = [
     "celltwin.models.layers",
     "celltwin.models.baselines",
     "celltwin.models.narx",
+    "celltwin.models.edmd",
     "celltwin.models.hybrid",
     "celltwin.models.lstm",
     "celltwin.models",

@@ -14,6 +14,7 @@ from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
 from celltwin.learning.plan import Plan
 from celltwin.models.baselines import Hold, Ohmic
+from celltwin.models.edmd import Edmd
 from celltwin.models.hybrid import Hybrid
 from celltwin.models.lstm import Lstm
 from celltwin.models.narx import Narx
@@ -126,5 +127,13 @@ register(
         "LSTM-64 on current, temperature and counted charge",
         lambda records, domain, key, base: Lstm.create(records, domain, key),
         NETWORK,
+    )
+)
+register(
+    Family(
+        "edmd",
+        "EDMD with control: leaky memories of current under radial functions, by least squares",
+        lambda records, domain, key, base: Edmd.create(records),
+        seeded=False,
     )
 )
