@@ -248,6 +248,40 @@ def edmd(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
+def wake(model: Any, record: Record) -> np.ndarray:
+    """What a recurrent network makes of the start."""
+    i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
+    excess = (record.voltage[0] - ohmic_voltage(model.static, soc0, t0, i0)) / 0.1
+    at = [scaled(model.domain, channel, value) for channel, value in enumerate((i0, t0, soc0))]
+    return mlp(model.wake, np.array([min(max(excess, -3.0), 3.0), *at]))
+
+
+def gru(model: Any, record: Record) -> np.ndarray:
+    cell, h = model.cell, np.tanh(wake(model, record))
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        x = np.array([scaled(model.domain, 0, current), scaled(model.domain, 1, temperature), *hats(soc, FEATURES)])
+        z, r = np.split(sigmoid(affine(cell.gates, [*x, *h])), 2)
+        n = np.tanh(affine(cell.candidate, [*x, *(r * h)]))
+        held = z ** (dt / cell.period)
+        h = held * h + (1 - held) * n
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * affine(cell.readout, h)[0])
+    return np.array(out)
+
+
+def koopman(model: Any, record: Record) -> np.ndarray:
+    z = wake(model, record)
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        x = np.array([scaled(model.domain, 0, current), scaled(model.domain, 1, temperature), *hats(soc, FEATURES)])
+        colder = reciprocal(25.0) - reciprocal(temperature)
+        tau = np.exp(np.asarray(model.log_tau, float) + np.asarray(model.activation, float) * colder)
+        z = np.exp(-dt / tau) * z + (1 - np.exp(-dt / tau)) * mlp(model.lift, x)
+        e = mlp(model.readout, np.array([*z, *x]))[0]
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * e)
+    return np.array(out)
+
+
 MODELS: Mapping[str, Any] = {
     "hold": hold,
     "ohmic": ohmic,
@@ -257,6 +291,8 @@ MODELS: Mapping[str, Any] = {
     "hybrid-gru": hybrid,
     "lstm": lstm,
     "edmd": edmd,
+    "koopman": koopman,
+    "gru": gru,
 }
 
 # --- a cell to learn -------------------------------------------------------------------------------------------------

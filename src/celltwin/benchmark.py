@@ -173,8 +173,8 @@ def _epochs(one: Twin) -> list[dict[str, float]]:
     return [
         {
             "epoch": p["round"],
-            "train_rmse": p["train_rmse"],
-            "validate_rmse": p["validate_rmse"],
+            "train_rmse": p["train"],
+            "validate_rmse": p["validate"],
             "seconds": p["seconds"],
         }
         for p in one.card["history"]

@@ -178,7 +178,7 @@ def fit(
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = _training_table(config)
     note_gaps((*parts.train, *parts.validate))
-    chain = [family] if family.base is None else [models.family(family.base), family]
+    chain = jobs.chain(model)
     made: twin.Twin | None = None
     stop = threading.Event()
     with _bars() as listen:
@@ -363,10 +363,10 @@ def _bars() -> Iterator[jobs.Listen]:
             if round_ is not None:
                 checked = (
                     ""
-                    if round_.validate_rmse != round_.validate_rmse
-                    else f", validation {round_.validate_rmse:.1f} mV"
+                    if round_.validate != round_.validate
+                    else f", validation {round_.validate:.1f} mV"
                 )
-                progress.update(tasks[job], last=f"training {round_.train_rmse:.1f} mV{checked}")
+                progress.update(tasks[job], last=f"training {round_.train:.1f} mV{checked}")
 
         yield listen
 

@@ -25,7 +25,8 @@ from celltwin.evaluation.report.identified import efficiency_text, resistances
 from celltwin.learning import identification
 from celltwin.learning.identification import Identification
 from celltwin.learning.identification.pairs import MOST_PAIRS
-from celltwin.learning.training import MILLIVOLT, parameters
+from celltwin.learning.tasks import MILLIVOLT
+from celltwin.learning.training import parameters
 from celltwin.physics.thevenin import Thevenin
 from celltwin.twin import Twin
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 
+import celltwin.estimators  # noqa: F401  makes them known by name
 from celltwin import __version__, models, twin
 from celltwin.data.datasets import Dataset
 from celltwin.data.domain import Domain
@@ -72,6 +73,7 @@ def train(
             model,
             split,
             job.plan,
+            task=job.family.task,
             checkpoint=checkpoint,
             resume=resume,
             report=lambda progress: listen(job.name, progress.round / progress.rounds, progress),
@@ -117,10 +119,7 @@ def quick(plan: Plan) -> Plan:
 
 def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Split) -> list[Job]:
     """Jobs in the order to start them: bases of others first, models built on one last."""
-    chosen = [models.family(name) for name in dict.fromkeys(names)]
-    for family in list(chosen):
-        if family.base and models.family(family.base) not in chosen:
-            chosen.append(models.family(family.base))
+    chosen = list(dict.fromkeys(one for name in names for one in chain(name)))
     jobs = []
     for family in chosen:
         plan = family.plan and family.plan.for_samples(sum(len(r) for r in split.train))
@@ -128,7 +127,13 @@ def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Sp
         for seed in seeds if family.seeded else seeds[:1]:
             jobs.append(Job(family, seed, plan and plan.model_copy(update={"seed": seed})))
     bases = {job.family.base for job in jobs}
-    return sorted(jobs, key=lambda job: (job.family.base is not None, job.family.name not in bases))
+    return sorted(jobs, key=lambda job: (len(chain(job.family.name)), job.family.name not in bases))
+
+
+def chain(name: str) -> list[models.Family]:
+    """What must be trained for a model: the base of its base first, the model itself last."""
+    family = models.family(name)
+    return [*(chain(family.base) if family.base else []), family]
 
 
 def train_all(
@@ -181,8 +186,8 @@ def _logged(listen: Listen) -> Listen:
                 job,
                 progress.round,
                 progress.rounds,
-                progress.train_rmse,
-                progress.validate_rmse,
+                progress.train,
+                progress.validate,
                 progress.seconds,
             )
         listen(job, share, progress)

@@ -16,6 +16,7 @@ from celltwin.errors import CelltwinError
 from celltwin.interface import simulate_records
 from celltwin.learning import training
 from celltwin.learning.plan import Plan
+from celltwin.learning.tasks import TASKS
 from celltwin.models.narx import Narx
 from celltwin.physics.thevenin import Thevenin
 
@@ -50,7 +51,7 @@ def assert_equal(one, other):
 
 
 def figures(fitted):
-    return [(p.round, p.train_rmse, p.validate_rmse) for p in fitted.history]
+    return [(p.round, p.train, p.validate) for p in fitted.history]
 
 
 # --- it learns -----------------------------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ def test_a_known_circuit_is_recovered():
     start = Thevenin.create(split.train, time_constants=(4.0, 40.0))
     fitted = training.fit(start, split, Plan(lbfgs_rounds=3, iterations=25))
     truth = reference.drive("unseen", seed=4, noise=0.0)
-    before, after = training.rmse(start, [truth]), training.rmse(fitted.model, [truth])
+    before, after = TASKS["voltage"].validate(start, [truth]), TASKS["voltage"].validate(fitted.model, [truth])
     assert before > 15
     assert after < 3.0  # mV; of this 1.7 is that the model bends where the cell is linear
     circuit = reference.Circuit()
@@ -79,10 +80,10 @@ def test_every_network_learns(name, split, twins):
     start = family.create(split.train, Domain.of(split.train), jax.random.key(0), base)
     plan = Plan(adam_rounds=2, updates=25, lanes=8, chunk=100, learning_rate=5e-3, averaging=0.9)
     fitted = training.fit(start, split, plan)
-    before = training.rmse(start, split.validate)
-    assert fitted.history[-1].validate_rmse < 0.9 * before
-    assert training.rmse(fitted.model, split.validate) == pytest.approx(
-        min(p.validate_rmse for p in fitted.history), rel=1e-6
+    before = TASKS["voltage"].validate(start, split.validate)
+    assert fitted.history[-1].validate < 0.9 * before
+    assert TASKS["voltage"].validate(fitted.model, split.validate) == pytest.approx(
+        min(p.validate for p in fitted.history), rel=1e-6
     )
 
 
@@ -172,7 +173,7 @@ def test_without_validation_the_last_round_is_kept(network, small, tmp_path):
     alone = Split(train=small.train, validate=(), test=())
     models_by_round = [training.fit(network, alone, LBFGS.model_copy(update={"lbfgs_rounds": n})).model for n in (1, 2)]
     fitted = training.fit(network, alone, LBFGS.model_copy(update={"lbfgs_rounds": 2}))
-    assert all(np.isnan(p.validate_rmse) for p in fitted.history)
+    assert all(np.isnan(p.validate) for p in fitted.history)
     assert_equal(fitted.model, models_by_round[1])
     assert any((a != b).any() for a, b in zip(arrays(fitted.model), arrays(models_by_round[0]), strict=True))
 
@@ -182,9 +183,9 @@ def test_the_best_round_is_kept(network, small):
     record = small.validate[0]
     itself = replace(record, voltage=simulate_records(network, [record])[0].voltage, net_capacity=None)
     fitted = training.fit(network, Split(train=small.train, validate=(itself,), test=()), LBFGS)
-    validated = [p.validate_rmse for p in fitted.history]
+    validated = [p.validate for p in fitted.history]
     assert min(validated) < validated[-1]
-    assert training.rmse(fitted.model, [itself]) == pytest.approx(min(validated), rel=1e-6)
+    assert TASKS["voltage"].validate(fitted.model, [itself]) == pytest.approx(min(validated), rel=1e-6)
 
 
 def test_a_diverging_validation_is_never_the_best(network, small, tmp_path, monkeypatch):
@@ -219,8 +220,8 @@ def test_missing_voltages_are_left_out_of_the_loss(network, small):
     # What stands where nothing was measured must not matter: NaN is NaN.
     train = tuple(holes(r, np.nan) for r in small.train)
     fitted = training.fit(network, Split(train=train, validate=small.validate, test=()), LBFGS)
-    assert all(np.isfinite(p.train_rmse) for p in fitted.history)
-    assert fitted.history[-1].validate_rmse < training.rmse(network, small.validate)
+    assert all(np.isfinite(p.train) for p in fitted.history)
+    assert fitted.history[-1].validate < TASKS["voltage"].validate(network, small.validate)
 
 
 def test_progress_is_told_while_it_trains(network, small):
@@ -235,8 +236,8 @@ def test_rmse_is_that_of_numpy(twins, drives):
     records = list(drives.values())[:3]
     outputs = simulate_records(twins["narx"].model, records)
     errors = np.concatenate([o.voltage.astype(float) - r.voltage for o, r in zip(outputs, records, strict=True)])
-    assert training.rmse(twins["narx"].model, records) == pytest.approx(1e3 * np.sqrt(np.mean(errors**2)), rel=1e-6)
-    assert np.isnan(training.rmse(twins["narx"].model, []))
+    assert TASKS["voltage"].validate(twins["narx"].model, records) == pytest.approx(1e3 * np.sqrt(np.mean(errors**2)), rel=1e-6)
+    assert np.isnan(TASKS["voltage"].validate(twins["narx"].model, []))
 
 
 def test_a_simulation_that_diverges_on_the_way_has_no_rmse(twins, drives, monkeypatch):
@@ -244,7 +245,7 @@ def test_a_simulation_that_diverges_on_the_way_has_no_rmse(twins, drives, monkey
     output = simulate_records(twins["narx"].model, records)[0]
     broken = output._replace(voltage=np.where(np.arange(len(records[0])) < 100, output.voltage, np.nan))
     monkeypatch.setattr(training, "simulate_records", lambda model, records: [broken])
-    assert np.isnan(training.rmse(twins["narx"].model, records))
+    assert np.isnan(TASKS["voltage"].validate(twins["narx"].model, records))
 
 
 # --- the plan ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy as np
 from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import CHUNK, simulate_records
-from celltwin.learning.training import MILLIVOLT
+from celltwin.learning.tasks import MILLIVOLT
 from celltwin.twin import Twin
 
 REST_SECONDS, REST_RATE = 30.0, 1 / 50

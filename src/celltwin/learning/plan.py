@@ -15,6 +15,7 @@ class Plan(BaseModel):
     updates: PositiveInt = 200  # Adam updates in a round
     lanes: PositiveInt = 40  # records side by side in an update
     chunk: PositiveInt = 200  # samples that the gradient reaches back
+    episode: NonNegativeInt = 0  # chunks that a lane follows a record before it starts elsewhere, mean; 0 = to its end
     learning_rate: NonNegativeFloat = 3e-3  # its peak, after the warm-up; decays to a hundredth as a cosine
     warm_up: float = Field(default=0.05, ge=0, le=1)  # share of all updates
     clip: NonNegativeFloat = 1.0  # largest norm of a gradient, of the loss in units of (10 mV)^2

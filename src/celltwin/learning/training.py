@@ -1,4 +1,4 @@
-"""One engine that trains any model through its own closed-loop simulation.
+"""One engine that trains any model through its own closed-loop simulation, and any estimator through its own run.
 
 Two optimisers, in rounds. *Adam* by truncated backpropagation through time: lanes run through the records chunk
 by chunk and carry the model's state from one chunk to the next; each lane stands at another place of another
@@ -30,8 +30,9 @@ from celltwin.data.domain import Fixed
 from celltwin.data.record import Record
 from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
-from celltwin.interface import Batch, Input, Start, inputs_of, run, simulate, simulate_records, stack
+from celltwin.interface import Batch, Start, inputs_of, run, simulate
 from celltwin.learning.plan import Plan
+from celltwin.learning.tasks import TASKS, Task
 
 
 class Progress(NamedTuple):
@@ -39,8 +40,8 @@ class Progress(NamedTuple):
 
     round: int
     rounds: int
-    train_rmse: float  # mV, the root of the mean loss, the prior included
-    validate_rmse: float  # mV; NaN without validation records
+    train: float  # in the task's unit, from the mean loss, the prior included
+    validate: float  # in the task's unit; NaN without validation records
     seconds: float
 
 
@@ -56,8 +57,7 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-MILLIVOLT = 1e3
-LOSS_UNIT = 1e4  # (10 mV)^2 in 1/V^2: keeps losses and gradients near one
+FROM_THE_FIRST = 0.25  # share of the episodes that start with the record, where a cell is at rest
 
 
 def trainable(model: Any) -> Any:
@@ -74,29 +74,21 @@ def parameters(model: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, trainable(model))))
 
 
-def rmse(model: Any, records: Sequence[Record]) -> float:
-    """Closed-loop RMSE in mV over all measured samples; NaN without records, or where the simulation diverges."""
-    if not records:
-        return float("nan")
-    errors = [
-        (o.voltage - r.voltage)[np.isfinite(r.voltage)]
-        for o, r in zip(simulate_records(model, records), records, strict=True)
-    ]
-    return MILLIVOLT * float(np.sqrt(np.mean(np.square(np.concatenate(errors)))))
-
-
 def fit(
     model: Any,
     split: Split,
     plan: Plan,
     *,
+    task: str = "voltage",
     checkpoint: Path | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
     tick: Callable[[float], None] = lambda share: None,
     stop: threading.Event | None = None,
 ) -> Fitted:
-    """Train `model` on the training records of `split`; keep the round that simulates its validation records best.
+    """Train `model` on the training records of `split`; keep the round that does best on its validation records.
+
+    `task` is what the model is to say, a name in `learning.tasks`.
 
     Without validation records the last round is kept. With `checkpoint`, the state is written after each round, and
     with `resume` a run goes on from there: it ends where it would have ended. `report` is told after each round, `tick`
@@ -108,8 +100,9 @@ def fit(
     mask = trainable(model)
     params, frozen = eqx.partition(model, mask)
     began = time.monotonic()
-    adam = _Adam(frozen, split.train, plan) if plan.adam_rounds else None
-    lbfgs = _Lbfgs(frozen, split.train, plan) if plan.lbfgs_rounds else None
+    aim = TASKS[task]
+    adam = _Adam(frozen, split.train, plan, aim) if plan.adam_rounds else None
+    lbfgs = _Lbfgs(frozen, split.train, plan, aim) if plan.lbfgs_rounds else None
     state = _State(params, params, adam.start(params) if adam else None)
     history: list[Progress] = []
     spent, best = 0.0, float("inf")
@@ -150,15 +143,14 @@ def fit(
             candidate, optimiser = params, state.optimiser
         if not history and not np.isfinite(loss):
             raise CelltwinError("training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate")
-        validated = rmse(eqx.combine(candidate, frozen), split.validate)
+        validated = aim.validate(eqx.combine(candidate, frozen), split.validate)
         score = validated if split.validate else -float(number)
         if score < best or not history:  # a simulation that diverges scores NaN, which is never better
             best = score if np.isfinite(score) else float("inf")
             state = state._replace(best=candidate)
         state = state._replace(params=params, optimiser=optimiser)
-        train_rmse = MILLIVOLT * float(np.sqrt(max(loss, 0.0) / LOSS_UNIT))
         seconds = spent + time.monotonic() - began
-        history.append(Progress(number + 1, rounds, train_rmse, validated, seconds))
+        history.append(Progress(number + 1, rounds, aim.figure(loss), validated, seconds))
         if checkpoint is not None:
             about = {"identity": identity, "history": [p._asdict() for p in history], "best": best}
             files.save_tree(checkpoint, state, about)
@@ -179,7 +171,7 @@ class _State(NamedTuple):
 
 def _stale(history: list[Progress], plan: Plan) -> bool:
     """Has validation not improved for `patience` rounds (of L-BFGS, once that is at work)? Then training ends."""
-    current = np.array([p.validate_rmse for p in history[plan.adam_rounds :] or history])
+    current = np.array([p.validate for p in history[plan.adam_rounds :] or history])
     if len(current) <= plan.patience or np.isnan(current).all():
         return False
     return int(np.nanargmin(current)) < len(current) - plan.patience
@@ -200,8 +192,8 @@ class _Lanes(NamedTuple):
 
 
 class _Adam:
-    def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan):
-        self.frozen, self.plan = frozen, plan
+    def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan, task: Task):
+        self.frozen, self.plan, self.task = frozen, plan, task
         self.lanes = plan.lanes
         total = plan.adam_rounds * plan.updates
         warm = max(1, int(plan.warm_up * total))
@@ -209,16 +201,10 @@ class _Adam:
             0.0, plan.learning_rate, warm, max(total, warm + 1), plan.learning_rate / 100
         )
         self.optimiser = optax.chain(optax.clip_by_global_norm(plan.clip), optax.adam(schedule))
-        batch = stack(records, multiple=plan.chunk)
+        batch = task.stack(records, plan.chunk)
         shape = (len(records), -1, plan.chunk)
-        self.data = jax.tree.map(
-            jnp.asarray,
-            (
-                Input(*(a.reshape(shape) for a in batch.inputs)),
-                batch.target.reshape(shape),
-                batch.mask.reshape(shape),
-            ),
-        )
+        whole = (batch.inputs, batch.target, batch.mask)
+        self.data = jax.tree.map(lambda a: jnp.asarray(a.reshape(shape)), whole)
         self.starts = _chunk_starts(records, plan.chunk, batch)
         self.chunks = np.array([-(-len(record) // plan.chunk) for record in records])
         self.update = jax.jit(self._update)
@@ -228,46 +214,54 @@ class _Adam:
         models = jax.vmap(eqx.combine(params, self.frozen).init)(first)
         return _Lanes(self.optimiser.init(params), params, jnp.zeros((), jnp.int32), models)
 
-    def places(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Record, chunk and whether a lane starts anew there, for each update of a round: [updates, lanes].
+    def places(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """For each update of a round, [updates, lanes]: record, chunk, whether a lane starts anew there, its sensors.
 
-        Each lane follows its own endless, shuffled sequence of records; its very first starts somewhere inside.
+        Each lane follows its own endless, shuffled sequence of records; its very first starts somewhere inside, and
+        so do most of the others where the plan has episodes, that end before the record does.
         """
         plan, first = self.plan, number * self.plan.updates
         out = np.zeros((3, plan.updates, self.lanes), np.int32)
+        sensors: list[np.ndarray] = []
         for lane in range(self.lanes):
             draw = np.random.default_rng([plan.seed, lane])
             order: list[tuple[int, int, int]] = []
+            worn: list[np.ndarray] = []
             while len(order) < first + plan.updates:
                 for record in draw.permutation(len(self.chunks)):
-                    begin = draw.integers(self.chunks[record]) if not order else 0
-                    order += [(record, c, c == begin) for c in range(begin, self.chunks[record])]
+                    chunks = self.chunks[record]
+                    begin, end = draw.integers(chunks) if not order else 0, chunks
+                    if plan.episode:
+                        begin = 0 if draw.random() < FROM_THE_FIRST else draw.integers(chunks)
+                        end = min(chunks, begin + 1 + int(draw.exponential(plan.episode)))
+                    order += [(record, c, c == begin) for c in range(begin, end)]
+                    worn += [self.task.sensors(draw)] * (end - begin)
             out[:, :, lane] = np.array(order[first : first + plan.updates]).T
-        return out[0], out[1], out[2].astype(bool)
+            sensors.append(np.array(worn[first : first + plan.updates]))
+        return out[0], out[1], out[2].astype(bool), np.stack(sensors, axis=1)
 
     def round(
         self, params: Any, lanes: _Lanes, number: int, tick: Callable[[float], None]
     ) -> tuple[Any, _Lanes, float]:
         losses = []
-        for record, chunk, fresh in zip(*self.places(number), strict=True):
-            params, lanes, loss = self.update(params, lanes, self.data, self.starts, record, chunk, fresh)
+        for record, chunk, fresh, sensors in zip(*self.places(number), strict=True):
+            params, lanes, loss = self.update(params, lanes, self.data, self.starts, record, chunk, fresh, sensors)
             losses.append(loss)
             tick(len(losses) / self.plan.updates)
         # A chunk that exploded moved nothing (see _update) and tells nothing.
         finite = [float(loss) for loss in losses if np.isfinite(loss)]
         return params, lanes, float(np.mean(finite)) if finite else float("nan")
 
-    def _update(self, params, lanes, data, starts, record, chunk, fresh):
-        inputs, voltage, mask = jax.tree.map(lambda a: a[record, chunk], data)
-        start = Start(*(a[record, chunk] for a in starts))
+    def _update(self, params, lanes, data, starts, record, chunk, fresh, sensors):
+        inputs, target, mask = jax.tree.map(lambda a: a[record, chunk], data)
+        start, inputs = self.task.distort(Start(*(a[record, chunk] for a in starts)), inputs, sensors)
 
         def loss(params):
             model = eqx.combine(params, self.frozen)
             begun = jax.vmap(model.init)(start)
             state = jax.tree.map(lambda new, old: jnp.where(_as(fresh, new), new, old), begun, lanes.models)
             state, output = jax.vmap(lambda s, u: run(model, s, u))(state, inputs)
-            error = jnp.where(mask, output.voltage - voltage, 0.0)
-            return LOSS_UNIT * (jnp.sum(error**2) / jnp.maximum(jnp.sum(mask), 1) + _penalty(model)), state
+            return self.task.loss(output, target, mask) + self.task.scale * _penalty(model), state
 
         (value, models), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         # A single exploding chunk must neither move the weights nor poison the carried state.
@@ -288,9 +282,11 @@ class _Lbfgs:
     PROBES = 4  # random vectors behind the estimate of the Gauss-Newton diagonal
     DIVERGED = 1e12  # what the line search is told where the loss is not a number
 
-    def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan):
-        self.frozen, self.plan = frozen, plan
-        self.batch = jax.tree.map(jnp.asarray, stack(records, multiple=100))
+    def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan, task: Task):
+        if task.name != "voltage":
+            raise CelltwinError("L-BFGS minimises squares of a voltage error", got=task.name, fix="lbfgs_rounds = 0")
+        self.frozen, self.plan, self.unit = frozen, plan, task.scale
+        self.batch = jax.tree.map(jnp.asarray, task.stack(records, 100))
         self.samples = float(np.sum(self.batch.mask))
         self.programs: tuple[Callable, Callable, Callable] | None = None  # compiled once for all rounds
 
@@ -302,7 +298,7 @@ class _Lbfgs:
 
         keys = jax.random.split(jax.random.key(self.plan.seed + 7919 * number), self.PROBES)
         curvature = np.mean([np.square(np.asarray(probe(origin, self.batch, k), np.float64)) for k in keys], axis=0)
-        curvature = LOSS_UNIT * curvature / self.samples + np.maximum(np.asarray(prior_curvature(origin)), 0.0)
+        curvature = self.unit * curvature / self.samples + np.maximum(np.asarray(prior_curvature(origin)), 0.0)
         scale = 1.0 / np.sqrt(curvature + np.quantile(curvature, 0.3) + 1e-12)
         origin = np.asarray(origin, np.float64)
 
@@ -326,7 +322,7 @@ class _Lbfgs:
 
     def _compile(self, unravel: Callable[[jax.Array], Any], size: int) -> tuple[Callable, Callable, Callable]:
         """The loss with its gradient, one probe of the Gauss-Newton diagonal, and the prior's diagonal."""
-        frozen = self.frozen
+        frozen, unit = self.frozen, self.unit
 
         def errors(x: jax.Array, batch: Batch) -> jax.Array:
             model = eqx.combine(unravel(x), frozen)
@@ -334,10 +330,10 @@ class _Lbfgs:
             return jnp.where(batch.mask, voltage - batch.target, 0.0)
 
         def prior(x: jax.Array) -> jax.Array:
-            return LOSS_UNIT * _penalty(eqx.combine(unravel(x), frozen))
+            return unit * _penalty(eqx.combine(unravel(x), frozen))
 
         def loss(x: jax.Array, batch: Batch, samples: jax.Array) -> jax.Array:
-            return LOSS_UNIT * (jnp.sum(errors(x, batch) ** 2) / samples) + prior(x)
+            return unit * (jnp.sum(errors(x, batch) ** 2) / samples) + prior(x)
 
         def probe(x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
             pull = jax.vjp(lambda x: errors(x, batch), x)[1]
@@ -359,7 +355,7 @@ def _as(flags: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def _chunk_starts(records: Sequence[Record], chunk: int, batch: Batch) -> Start:
-    """A start at the beginning of every chunk of every record: [records, chunks]."""
+    """A start at the beginning of every chunk of every record: [records, chunks]. SOC is unknown where it was."""
     rows = []
     for i, record in enumerate(records):
         u = inputs_of(record)
@@ -368,5 +364,6 @@ def _chunk_starts(records: Sequence[Record], chunk: int, batch: Batch) -> Start:
             at, np.flatnonzero(np.isfinite(record.voltage)), record.voltage[np.isfinite(record.voltage)]
         )
         capacity = np.full(len(at), batch.start.capacity[i])
-        rows.append((voltage, u.current[at], u.temperature[at], record.soc[at], capacity))
+        soc = np.where(np.isnan(batch.start.soc[i]), np.nan, record.soc[at])
+        rows.append((voltage, u.current[at], u.temperature[at], soc, capacity))
     return Start(*(jnp.asarray(np.stack(column), batch.target.dtype) for column in zip(*rows, strict=True)))

@@ -15,7 +15,9 @@ from celltwin.errors import CelltwinError
 from celltwin.learning.plan import Plan
 from celltwin.models.baselines import Hold, Ohmic
 from celltwin.models.edmd import Edmd
+from celltwin.models.gru import Gru
 from celltwin.models.hybrid import Hybrid
+from celltwin.models.koopman import Koopman
 from celltwin.models.lstm import Lstm
 from celltwin.models.narx import Narx
 from celltwin.physics.thevenin import Thevenin
@@ -37,6 +39,7 @@ class Family:
     plan: Plan | None = None
     base: str | None = None
     seeded: bool = True  # does its result depend on the seed?
+    task: str = "voltage"  # what it is to say, a name in learning.tasks
 
 
 _families: dict[str, Family] = {}
@@ -135,5 +138,21 @@ register(
         "EDMD with control: leaky memories of current under radial functions, by least squares",
         lambda records, domain, key, base: Edmd.create(records),
         seeded=False,
+    )
+)
+register(
+    Family(
+        "koopman",
+        "deep Koopman with control: a learned lift with stable linear dynamics",
+        lambda records, domain, key, base: Koopman.create(records, domain, key),
+        NETWORK,
+    )
+)
+register(
+    Family(
+        "gru",
+        "GRU-48 on current, temperature and counted charge",
+        lambda records, domain, key, base: Gru.create(records, domain, key),
+        NETWORK,
     )
 )

@@ -58,8 +58,8 @@ class Ohmic(eqx.Module):
     def init(self, start: Start) -> Charge:
         return full_of(start.soc, start.capacity)
 
-    def step(self, charge: Charge, u: Input) -> tuple[Charge, Output]:
-        charge = advance(charge, u.current, u.dt)
+    def step(self, state: Charge, u: Input) -> tuple[Charge, Output]:
+        charge = advance(state, u.current, u.dt)
         return charge, Output(self.voltage(charge.soc, u.temperature, u.current), charge.soc)
 
     def penalty(self) -> Array:

@@ -1,0 +1,77 @@
+"""State-of-charge estimators: one family a file, registered here by the name that the command line knows."""
+
+from __future__ import annotations
+
+from celltwin.estimators.coulomb import Coulomb, OcvLookup
+from celltwin.estimators.kalman import Kalman
+from celltwin.estimators.observer import Observer
+from celltwin.learning.plan import Plan
+from celltwin.models import Family, register
+
+TASK = "soc"
+NETWORK = Plan(adam_rounds=15, updates=200, chunk=200, episode=12, learning_rate=3e-3)
+NOISES = Plan(adam_rounds=4, updates=50, chunk=200, episode=12, lanes=24, learning_rate=3e-2)
+
+register(
+    Family(
+        "soc-coulomb",
+        "Coulomb counting from the open-circuit voltage of the first sample",
+        lambda records, domain, key, base: Coulomb.create(records),
+        seeded=False,
+        task=TASK,
+    )
+)
+register(
+    Family(
+        "soc-ocv",
+        "OCV look-up: the voltage without its ohmic drop, every sample anew",
+        lambda records, domain, key, base: OcvLookup.create(records),
+        seeded=False,
+        task=TASK,
+    )
+)
+for _kind, _title in (
+    ("ekf", "extended Kalman filter"),
+    ("ukf", "unscented Kalman filter, square-root form"),
+    ("ckf", "square-root cubature Kalman filter"),
+):
+    register(
+        Family(
+            f"soc-{_kind}",
+            f"{_title} on the Thevenin circuit, with current offset, capacity and resistance",
+            lambda records, domain, key, base, kind=_kind: Kalman.create(base, kind),
+            NOISES,
+            base="thevenin",
+            seeded=False,
+            task=TASK,
+        )
+    )
+register(
+    Family(
+        "soc-ekf-hybrid",
+        "extended Kalman filter on the hybrid-gru voltage model: a network inside the filter",
+        lambda records, domain, key, base: Kalman.create(base),
+        NOISES,
+        base="hybrid-gru",
+        task=TASK,
+    )
+)
+register(
+    Family(
+        "soc-observer",
+        "charge counter pulled by a GRU-48 through a Kalman gain of two states",
+        lambda records, domain, key, base: Observer.create(records, domain, key),
+        NETWORK,
+        task=TASK,
+    )
+)
+register(
+    Family(
+        "soc-fused",
+        "observer that also sees the Thevenin circuit's surprise at its estimate",
+        lambda records, domain, key, base: Observer.create(records, domain, key, base),
+        NETWORK,
+        base="thevenin",
+        task=TASK,
+    )
+)
