@@ -81,6 +81,7 @@ ORDER = [
     "celltwin.twin",
     "celltwin.evaluation",
     "celltwin.evaluation.protocol",
+    "celltwin.evaluation.robustness",
     "celltwin.evaluation.report.metrics",
     "celltwin.evaluation.report.figures",
     "celltwin.evaluation.report.findings",

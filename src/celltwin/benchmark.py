@@ -1,4 +1,4 @@
-"""The main job: train several models on a dataset, score them in closed loop, leave a run folder behind.
+"""The main job: train several models or estimators on a dataset, score them, leave a run folder behind.
 
 run/
   config.json        what was asked for, resolved
@@ -6,7 +6,7 @@ run/
   log.txt            what happened, with times
   checkpoints/       of models still in training: a killed run goes on from here
   twins/             one file a model and seed
-  predictions/       measured and simulated voltage, one parquet a model
+  predictions/       measured and simulated voltage, or labelled and estimated state of charge, one parquet a model
   metrics.json       every figure
   report.html        the page to read
 """
@@ -24,6 +24,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,7 +34,8 @@ from celltwin import __version__, files, models, twin
 from celltwin.data.datasets import Dataset
 from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
-from celltwin.evaluation import protocol, report
+from celltwin.evaluation import protocol, report, robustness
+from celltwin.interface import unknown_start
 from celltwin.jobs import Listen, jobs_of, labels, train_all
 from celltwin.twin import Twin
 
@@ -62,7 +65,10 @@ def run(
     if not split.test:
         raise CelltwinError("the split has no test records", fix="name some in [split] test of dataset.toml")
     jobs = jobs_of(names, seeds, quickly, split)
+    asked = [models.family(name) for name in dict.fromkeys(names)]
+    task = task_of(asked)
     config = {
+        "task": task,
         "dataset": dataset.name,
         "split": split_name,
         "models": {job.family.name: job.plan.model_dump(exclude={"seed"}) if job.plan else None for job in jobs},
@@ -80,10 +86,13 @@ def run(
     try:
         log.info("celltwin %s on %s: %s", __version__, dataset.name, ", ".join(job.name for job in jobs))
         twins = train_all(jobs, dataset, split, out, resume, listen)
-        asked = [models.family(name) for name in dict.fromkeys(names)]
-        entries = [_score(f, [twins[job.name] for job in jobs if job.family is f], split, out) for f in asked]
+        entries = []
+        for family in asked:
+            made = [twins[job.name] for job in jobs if job.family is family]
+            score = {"voltage": _score, "soc": _score_soc}[task]
+            entries.append(_facts(family, made, split) | score(family, made, split, out))
         metrics = {
-            "task": "voltage",
+            "task": task,
             "celltwin": __version__,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "seconds": time.monotonic() - began,
@@ -103,6 +112,15 @@ def run(
         log.removeHandler(handler)
         handler.close()
     return files.read_json(out / "metrics.json")
+
+
+def task_of(asked: Sequence[models.Family]) -> str:
+    """What all of these say. Raises CelltwinError where they do not say the same."""
+    tasks = {family.task for family in asked}
+    if len(tasks) != 1:
+        named = ", ".join(f"{family.name} ({family.task})" for family in asked)
+        raise CelltwinError("the models do not say the same", got=named, expected="models of one task")
+    return tasks.pop()
 
 
 def _begin(out: Path, config: dict[str, Any], resume: bool) -> None:
@@ -150,8 +168,45 @@ def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path
         rows += [protocol.figures(row) for row in mine]
     keys = ("rmse", "mae", "max", "p99", "mean_max")
     overall: dict[str, float | None] = {k: float(np.mean([figures[k] for figures in by_seed])) for k in keys}
-    overall["rmse_std"] = float(np.std([f["rmse"] for f in by_seed], ddof=1)) if len(by_seed) > 1 else None
+    overall["rmse_std"] = _spread([f["rmse"] for f in by_seed])
     log.info("%s: test RMSE %.2f mV", family.name, overall["rmse"])
+    return {"rows": rows, "overall": overall, "curves": curves(twins[0], split)}
+
+
+def _score_soc(family: models.Family, twins: Sequence[Twin], split: Split, out: Path) -> dict[str, Any]:
+    """One estimator's entry in metrics.json, over its seeds; writes the estimates of the first."""
+    rows, by_seed = [], []
+    for one in twins:
+        seed = one.card["seed"]
+        entries = robustness.score(one, split.test)
+        for entry in entries:
+            named = {"condition": entry["name"], "group": entry["group"], "seed": seed}
+            rows += [named | row for row in entry["rows"]]
+        by_seed.append((robustness.headline(entries), entries[0]["overall"]))
+    _write_estimates(twins[0], split, out / "predictions" / f"{family.name}.parquet")
+    headlines = [first for first, _ in by_seed]
+    overall: dict[str, float | None] = {
+        "headline": float(np.mean(headlines)),
+        "headline_std": _spread(headlines),
+    }
+    for key in ("mae", "rmse", "max", "max_settled", "coverage", "nees"):
+        overall[key] = float(np.mean([figures[key] for _, figures in by_seed]))
+    log.info("%s: test MAE %.3f points over all starts", family.name, overall["headline"])
+    state = twins[0].model.init(unknown_start(split.test[0]))
+    return {
+        "rows": rows,
+        "overall": overall,
+        "weight_bytes": sum(a.size * 4 for a in jax.tree.leaves(eqx.filter(twins[0].model, eqx.is_inexact_array))),
+        "state_bytes": sum(np.size(a) * 4 for a in jax.tree.leaves(state)),
+    }
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _facts(family: models.Family, twins: Sequence[Twin], split: Split) -> dict[str, Any]:
+    """What every entry in metrics.json has."""
     card = twins[0].card
     return {
         "name": family.name,
@@ -162,19 +217,17 @@ def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path
         "microseconds_per_step": protocol.microseconds_per_step(twins[0], split.test[0]),
         "seeds": [t.card["seed"] for t in twins],
         "twin": f"twins/{family.name}-{card['seed']}.twin",
-        "rows": rows,
-        "overall": overall,
         "history": {str(t.card["seed"]): _epochs(t) for t in twins},
-        "curves": curves(twins[0], split),
     }
 
 
 def _epochs(one: Twin) -> list[dict[str, float]]:
+    unit = "_rmse" if one.task == "voltage" else ""
     return [
         {
             "epoch": p["round"],
-            "train_rmse": p["train"],
-            "validate_rmse": p["validate"],
+            f"train{unit}": p["train"],
+            f"validate{unit}": p["validate"],
             "seconds": p["seconds"],
         }
         for p in one.card["history"]
@@ -188,7 +241,7 @@ def _write_predictions(rows: Sequence[protocol.Row], path: Path) -> None:
         columns = record.table(
             {
                 "soc": record.soc,
-                "simulated_voltage_volt": row["simulated"].voltage,
+                "simulated_voltage_volt": row["output"].voltage,
                 "in_domain": row["in_domain"],
             }
         ).select([*record.table().column_names[:4], "soc", "simulated_voltage_volt", "in_domain"])
@@ -200,6 +253,29 @@ def _write_predictions(rows: Sequence[protocol.Row], path: Path) -> None:
         ):
             columns = columns.add_column(0, name, pa.array([value] * n))
         tables.append(columns)
+    with files.replacing(path) as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
+
+
+WOKEN = (0.0, 0.5)  # starts whose estimates are written
+
+
+def _write_estimates(one: Twin, split: Split, path: Path) -> None:
+    tables = []
+    for start in WOKEN:
+        for row in protocol.evaluate(one, [protocol.from_fraction(r, start) for r in split.test]):
+            record, n = row["record"], len(row["record"])
+            columns = {"soc": record.soc, "estimated_soc": row["output"].soc, "soc_std": row["output"].std}
+            table = record.table(columns | {"in_domain": row["in_domain"]})
+            table = table.select([*table.column_names[:4], *columns, "in_domain"])
+            for name, value in (
+                ("start", start),
+                ("ambient_degC", record.ambient_degC),
+                ("cycle", record.name),
+                ("record", record.key),
+            ):
+                table = table.add_column(0, name, pa.array([value] * n))
+            tables.append(table)
     with files.replacing(path) as temporary:
         pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
 

@@ -34,7 +34,10 @@ from celltwin.learning.plan import Plan
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
-DEFAULT_MODELS = "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru"
+DEFAULT_MODELS = {
+    "voltage": "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru",
+    "soc": "soc-coulomb,soc-ocv,soc-ekf,soc-observer,soc-fused",
+}
 
 
 class _Commands(typer.core.TyperGroup):
@@ -106,9 +109,12 @@ def benchmark_(
         str, typer.Option(metavar="DATASET", help="Folder with a dataset.toml, or a registered name.")
     ] = "demo",
     names: Annotated[
-        str, typer.Option("--models", help="Names, separated by commas; see celltwin models.")
-    ] = DEFAULT_MODELS,
-    task: Annotated[str, typer.Option(help="What the models are to say: voltage.")] = "voltage",
+        str | None,
+        typer.Option(
+            "--models", help="Names, separated by commas; see celltwin models. Default: the task's usual ones."
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What the models are to say: voltage (the default) or soc.")] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<dataset>-<time>.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the training: to try out, not to judge.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
@@ -116,16 +122,18 @@ def benchmark_(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     split: SplitName = None,
 ) -> None:
-    """Train several models on a dataset, score them in closed loop, write a report."""
-    if task != "voltage":
-        raise CelltwinError(f"there is no task '{task}'", expected="voltage", fix="leave --task out")
+    """Train several models on a dataset, score them, write a report."""
+    if task is not None and task not in DEFAULT_MODELS:
+        raise CelltwinError(f"there is no task '{task}'", expected=", ".join(DEFAULT_MODELS), fix="leave --task out")
     if resume and out_dir is None:
         raise CelltwinError("--resume needs to know which run", fix="add --out DIR")
+    names = DEFAULT_MODELS[task or "voltage"] if names is None else names
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     if not chosen:
         raise CelltwinError("--models names none", got=repr(names), expected="names that celltwin models lists")
-    for name in chosen:
-        models.family(name)
+    says = benchmark.task_of([models.family(name) for name in chosen])
+    if task is not None and says != task:
+        raise CelltwinError(f"--models say {says}", got=f"--task {task}", fix="leave one of the two out")
     with out.status(f"reading {data}"):
         dataset = datasets.load(data)
         parts = dataset.split(split)
@@ -199,7 +207,7 @@ def fit(
     for one in chain:
         path.with_name(f".{path.name}.{one.name}.checkpoint").unlink(missing_ok=True)
     if rows:
-        out.print(_rows_table("validation", rows))
+        out.print(_rows_table("validation", rows, made.task))
     out.print(f"twin: {path}", soft_wrap=True)
 
 
@@ -212,14 +220,19 @@ def evaluate(
     ] = None,
     start: Annotated[float, typer.Option(metavar="FRACTION", help="Begin at this fraction of each cycle.")] = 0.0,
     fault: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help=f"Sensor error: {', '.join(protocol.FAULTS)}.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help=f"What is wrong with what the twin sees: {', '.join([*protocol.FAULTS, *protocol.SAMPLINGS])}.",
+        ),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here; - for stdout.")
     ] = None,
     split: SplitName = None,
 ) -> None:
-    """Score a twin in closed loop on whole cycles, per cycle and ambient temperature."""
+    """Score a twin on whole cycles, per cycle and ambient: a simulation in closed loop, or an estimator that knows no
+    state of charge at its start."""
     one = twin.load(twin_file)
     dataset = datasets.load(data)
     records = dataset.select(cycles or dataset.patterns(split)["test"])
@@ -233,11 +246,11 @@ def evaluate(
         note(f"{len(checked)} of {len(records)} cycles chose this twin's best round (validation)")
     note_gaps(records)
     rows = protocol.evaluate(one, [protocol.from_fraction(r, start) for r in records], _faults(fault or []))
-    result = {"task": "voltage", "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
+    result = {"task": one.task, "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
     if json_file is not None and str(json_file) == "-":
         typer.echo(json.dumps(files.plain(result), indent=1))
         return
-    out.print(_rows_table(f"{one.name} on {dataset.name}", rows))
+    out.print(_rows_table(f"{one.name} on {dataset.name}", rows, one.task))
     if json_file is not None:
         files.write_json(json_file, result)
 
@@ -253,25 +266,42 @@ def simulate(
     current_sign: CurrentSign = None,
 ) -> None:
     """Simulate the voltage of a log from its current and temperature."""
-    if out_file.suffix != ".parquet":
-        raise CelltwinError("--out is no parquet file", got=str(out_file), expected="a name that ends in .parquet")
-    one = twin.load(twin_file)
-    record = _cell_record(file, current_sign)
-    note_gaps([record])
-    for text in record.notes:
-        note(text)
-    record = replace(record, cell=one.cell)
+    one, record = _twin_and_log(twin_file, "voltage", file, out_file, initial_soc, current_sign)
     if initial_soc is not None:
-        if not 0.0 <= initial_soc <= 1.0:
-            raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")
         record = replace(record, initial_soc=initial_soc)
     row = protocol.evaluate(one, [record])[0]
-    columns = {"simulated_voltage_volt": row["simulated"].voltage, "in_domain": row["in_domain"]}
+    columns = {"simulated_voltage_volt": row["output"].voltage, "in_domain": row["in_domain"]}
     with files.replacing(out_file) as temporary:
         pq.write_table(record.table(columns), temporary, compression="zstd")
     out.print(
         f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, "
         f"{100 * row['out_of_domain']:.1f} % outside the training domain"
+    )
+    out.print(f"written: {out_file}", soft_wrap=True)
+
+
+@app.command(epilog="Example: celltwin estimate cell.twin log.csv --out estimated.parquet")
+def estimate(
+    twin_file: TwinFile,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A log that celltwin inspect reads.")],
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the result goes.")],
+    initial_soc: Annotated[
+        float | None,
+        typer.Option(help="Stored state of charge (fraction) at the first sample; default: none is known."),
+    ] = None,
+    current_sign: CurrentSign = None,
+) -> None:
+    """Estimate the state of charge of a log from its voltage, current and temperature, sample by sample."""
+    one, record = _twin_and_log(twin_file, "soc", file, out_file, initial_soc, current_sign)
+    estimated = one.estimate(record, initial_soc)
+    inside = one.in_domain(record, estimated.soc)
+    columns = {"soc": estimated.soc, "soc_std": estimated.std, "in_domain": inside}
+    with files.replacing(out_file) as temporary:
+        pq.write_table(record.table(columns), temporary, compression="zstd")
+    out.print(
+        f"{record.name}: from {100 * estimated.soc[0]:.1f} to {100 * estimated.soc[-1]:.1f} % state of charge, "
+        f"the last ± {100 * estimated.std[-1]:.1f} points (1 std); "
+        f"{100 * (~inside).mean():.1f} % outside the training domain"
     )
     out.print(f"written: {out_file}", soft_wrap=True)
 
@@ -334,9 +364,10 @@ def models_() -> None:
     """List the models that can be trained."""
     table = Table(box=None)
     table.add_column("name", style="bold")
+    table.add_column("says")
     table.add_column("what it is")
     for family in models.families():
-        table.add_row(family.name, family.title)
+        table.add_row(family.name, family.task, family.title)
     out.print(table)
 
 
@@ -361,40 +392,64 @@ def _bars() -> Iterator[jobs.Listen]:
                     tasks[job] = progress.add_task(job, total=1.0, last="")
             progress.update(tasks[job], completed=share)
             if round_ is not None:
-                checked = (
-                    ""
-                    if round_.validate != round_.validate
-                    else f", validation {round_.validate:.1f} mV"
-                )
-                progress.update(tasks[job], last=f"training {round_.train:.1f} mV{checked}")
+                checked = "" if round_.validate != round_.validate else f", validation {round_.validate:.1f} mV"
+                progress.update(tasks[job], last=f"training {round_.train:.2f}{checked}")
 
         yield listen
 
 
-def _rows_table(title: str, rows: list[protocol.Row]) -> Table:
+COLUMNS = {
+    "voltage": {"RMSE mV": "rmse", "MAE": "mae", "p99": "p99", "worst": "max"},
+    "soc": {
+        "MAE points": "mae",
+        "RMSE": "rmse",
+        "p99": "p99",
+        "worst": "max",
+        "worst after 100 s": "max_settled",
+        "within 95 % band": "coverage",
+    },
+}
+
+
+def _rows_table(title: str, rows: list[protocol.Row], task: str) -> Table:
     table = Table(title=title, box=None)
-    for name, style in (
-        ("cycle", "bold"),
-        ("ambient", ""),
-        ("RMSE mV", ""),
-        ("MAE", ""),
-        ("p99", ""),
-        ("worst", ""),
-        ("outside domain", ""),
-    ):
-        table.add_column(name, style=style, justify="left" if name == "cycle" else "right")
+    columns = COLUMNS[task]
+    table.add_column("cycle", style="bold")
+    for name in ("ambient", *columns, "outside domain"):
+        table.add_column(name, justify="right")
+
+    def shown(row: protocol.Row) -> list[str]:
+        digits = 1 if task == "voltage" else 2
+        return [f"{100 * row[k]:.1f} %" if k == "coverage" else f"{row[k]:.{digits}f}" for k in columns.values()]
+
     for row in rows:
         ambient = row["ambient_degC"]
         table.add_row(
             f"{row['cell']} {row['cycle']}".strip(),
             "" if ambient != ambient else f"{ambient:g} °C",
-            *(f"{row[k]:.1f}" for k in ("rmse", "mae", "p99", "max")),
+            *shown(row),
             f"{100 * row['out_of_domain']:.1f} %",
         )
-    mean = protocol.overall(rows)
     table.add_section()
-    table.add_row("mean (worst: of all)", "", *(f"{mean[k]:.1f}" for k in ("rmse", "mae", "p99", "max")), "")
+    table.add_row("mean (worst: of all)", "", *shown(protocol.overall(rows)), "")
     return table
+
+
+def _twin_and_log(
+    twin_file: Path, task: str, file: Path, out_file: Path, initial_soc: float | None, current_sign: str | None
+) -> tuple[twin.Twin, Record]:
+    """A twin that says what is asked, and a log of its cell. Raises CelltwinError where an option is wrong."""
+    if out_file.suffix != ".parquet":
+        raise CelltwinError("--out is no parquet file", got=str(out_file), expected="a name that ends in .parquet")
+    if initial_soc is not None and not 0.0 <= initial_soc <= 1.0:
+        raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")
+    one = twin.load(twin_file)
+    one.refuse_unless(task)
+    record = _cell_record(file, current_sign)
+    note_gaps([record])
+    for text in record.notes:
+        note(text)
+    return one, replace(record, cell=one.cell)
 
 
 def _faults(given: list[str]) -> dict[str, float]:

@@ -96,7 +96,7 @@ def train(
         "history": [p._asdict() for p in history],
         "identity": identity(job, split),
     }
-    return Twin(job.family.name, model, domain, dataset.cell, card)
+    return Twin(job.family.name, model, domain, dataset.cell, card, job.family.task)
 
 
 def identity(job: Job, split: Split) -> str:
@@ -182,7 +182,7 @@ def _logged(listen: Listen) -> Listen:
     def both(job: str, share: float, progress: Progress | None) -> None:
         if progress is not None:
             log.info(
-                "%s round %d/%d: train %.2f mV, validate %.2f mV, %.0f s",
+                "%s round %d/%d: train %.2f, validate %.2f, %.0f s",
                 job,
                 progress.round,
                 progress.rounds,

@@ -24,7 +24,7 @@ from celltwin import __version__, files
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, Output, Start, run, simulate_records
+from celltwin.interface import Estimate, Input, Output, Start, estimate_records, run, simulate_records
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
@@ -41,10 +41,30 @@ class Twin:
     domain: Domain
     cell: Cell
     card: dict[str, Any] = field(default_factory=dict)
+    task: str = "voltage"  # what it says: "voltage" of a simulation, or "soc", estimated from measurements
 
     def simulate(self, record: Record) -> Output:
         """Closed-loop simulation of a record, arrays [time]. See `with_facts` for a record of unknown cell."""
+        self.refuse_unless("voltage")
         return simulate_records(self.model, [self.with_facts(record)])[0]
+
+    def estimate(self, record: Record, stored_soc: float | None = None) -> Estimate:
+        """State of charge of a record and its standard deviation, arrays [time] of fractions.
+
+        `stored_soc` is what is remembered of the state of charge at the first sample, where anything is.
+        """
+        self.refuse_unless("soc")
+        return estimate_records(self.model, [self.with_facts(record)], None if stored_soc is None else [stored_soc])[0]
+
+    def refuse_unless(self, task: str) -> None:
+        """Raise CelltwinError where this twin says something else."""
+        if self.task != task:
+            right = {"voltage": "celltwin simulate", "soc": "celltwin estimate"}[self.task]
+            raise CelltwinError(
+                f"{self.name} says {self.task}",
+                expected=f"a twin that says {task}",
+                fix=f"use {right}, or another twin",
+            )
 
     def in_domain(self, record: Record, soc: Any) -> np.ndarray:
         """True where a sample lies inside the training domain: [time]."""
@@ -52,13 +72,13 @@ class Twin:
         return np.asarray(self.domain.contains(*(jnp.asarray(c, jnp.float32) for c in columns)))
 
     def with_facts(self, record: Record) -> Record:
-        """The record with this twin's cell, and an initial SOC, where it has none of its own.
+        """The record with this twin's cell, and for a voltage model an initial SOC, where it has none of its own.
 
         Unknown initial SOC is read from the open-circuit voltage of the first sample, which must be at rest.
         """
         if record.cell is None:
             record = dataclasses.replace(record, cell=self.cell)
-        if np.isnan(record.initial_soc):
+        if np.isnan(record.initial_soc) and self.task == "voltage":
             record = dataclasses.replace(record, initial_soc=self.rested_soc(record))
         return record
 
@@ -93,6 +113,7 @@ class Twin:
             "format": FORMAT,
             "celltwin": __version__,
             "name": self.name,
+            "task": self.task,
             "cell": dataclasses.asdict(self.cell),
             "card": self.card,
             "domain": self.domain.ranges(),
@@ -121,7 +142,7 @@ def load(path: str | Path) -> Twin:
     except (KeyError, TypeError) as error:
         raise CelltwinError(f"{path} is damaged", got=f"{type(error).__name__} in its header: {error}") from error
     model, domain = files.load_tree(path, like)
-    return Twin(name, model, domain, cell, card)
+    return Twin(name, model, domain, cell, card, about.get("task", "voltage"))
 
 
 PROBE_SECONDS = 60  # of the discharge behind the total resistance

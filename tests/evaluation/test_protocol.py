@@ -98,8 +98,8 @@ def test_a_row_for_each_record(twins, split):
     rows = protocol.evaluate(twins["narx"], split.test)
     for row, record, alone in zip(rows, split.test, map(twins["narx"].simulate, split.test), strict=True):
         assert (row["cycle"], row["ambient_degC"], row["record"]) == (record.name, record.ambient_degC, record)
-        np.testing.assert_allclose(row["simulated"].voltage, alone.voltage, atol=1e-5)
-        scored = protocol.score(record, row["simulated"].voltage)
+        np.testing.assert_allclose(row["output"].voltage, alone.voltage, atol=1e-5)
+        scored = protocol.score(record, row["output"].voltage)
         assert {k: row[k] for k in scored} == scored
         plain = protocol.figures(row)
         assert not {"record", "simulated", "in_domain"} & set(plain)

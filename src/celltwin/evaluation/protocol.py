@@ -3,21 +3,24 @@
 The model gets the start of the record (first voltage, current and temperature, known SOC), then current, temperature
 and dt alone. Errors are simulated minus measured voltage in mV. Segments: *rest* is no current (under C/50) for
 30 s and more; *transient* is every sample within 10 s of a change of current by more than C/10.
+
+An estimator gets voltage, current and temperature, a sample at a time, and no state of charge. Errors are estimated
+minus labelled state of charge in points, the label counted by the tester over the cell's one reference capacity.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from celltwin.data.record import Record
+from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import CHUNK, simulate_records
-from celltwin.learning.tasks import MILLIVOLT
+from celltwin.interface import CHUNK, estimate_records, simulate_records
+from celltwin.learning.tasks import MILLIVOLT, POINT
 from celltwin.twin import Twin
 
 REST_SECONDS, REST_RATE = 30.0, 1 / 50
@@ -70,56 +73,189 @@ def _rms(error: np.ndarray) -> float:
     return float(np.sqrt(np.mean(error**2))) if error.size else float("nan")
 
 
-def evaluate(twin: Twin, records: Sequence[Record], faults: Mapping[str, float] | None = None) -> list[Row]:
-    """Simulate whole records and score each: one row a record, with its `record` and `simulated` arrays beside.
+SETTLED = 100.0  # s after waking, from which the worst sample counts
+NORMAL_95 = 1.96  # standard deviations that hold 95 % of a normal distribution
 
-    `faults` are errors of the sensors that the twin sees (see FAULTS); it is scored against the true voltage.
+
+def score_soc(record: Record, estimated: Any) -> Row:
+    """Figures of one record in points of state of charge: errors as of `score`, and how honest the doubt is.
+
+    `max_settled` is the worst sample later than 100 s. `coverage` is the share of samples within the stated 95 % band,
+    `nees` the mean of (error / std)^2, 1 for an honest estimator, `mean_std` the mean of the stated std.
     """
+    error = POINT * (np.asarray(estimated.soc, np.float64) - record.soc)
+    std = POINT * np.asarray(estimated.std, np.float64)
+    size = np.abs(error)
+    settled = record.time - record.time[0] >= SETTLED
+    return {
+        "rmse": _rms(error),
+        "mae": float(np.mean(size)),
+        "max": float(np.max(size)),
+        "p99": float(np.quantile(size, 0.99)),
+        "n": len(error),
+        "bias": float(np.mean(error)),
+        "max_settled": float(np.max(size[settled])) if settled.any() else float("nan"),
+        "coverage": float(np.mean(size <= NORMAL_95 * std)),
+        "nees": float(np.mean((error / std) ** 2)),
+        "mean_std": float(np.mean(std)),
+    }
+
+
+def evaluate(twin: Twin, records: Sequence[Record], faults: Mapping[str, float] | None = None) -> list[Row]:
+    """Run a twin over whole records and score each: one row a record, its `record` and `output` arrays beside.
+
+    A voltage model starts from the record's state of charge. An estimator starts knowing none, or what the fault
+    `soc_offset` makes of it. `faults` are errors of what the twin sees (see FAULTS); it is scored against the truth.
+    """
+    faults = dict(faults or {})
+    refuse_unknown(faults)
+    for name in SAMPLINGS.keys() & faults.keys():
+        records = [SAMPLINGS[name](record, faults[name]) for record in records]
     records = [twin.with_facts(record) for record in records]
-    seen = [with_faults(record, faults or {}) for record in records]
+    errors = {name: value for name, value in faults.items() if name in FAULTS}
+    seen = [with_faults(record, errors) for record in records]
+    if twin.task == "soc":
+        stored = [record.initial_soc for record in seen] if "soc_offset" in faults else None
+        outputs: Sequence[Any] = estimate_records(twin.model, seen, stored)
+        scored = [score_soc(record, output) for record, output in zip(records, outputs, strict=True)]
+    else:
+        outputs = simulate_records(twin.model, seen)
+        scored = [score(record, output.voltage) for record, output in zip(records, outputs, strict=True)]
     rows = []
-    for record, given, output in zip(records, seen, simulate_records(twin.model, seen), strict=True):
+    for record, given, output, row in zip(records, seen, outputs, scored, strict=True):
         inside = twin.in_domain(given, output.soc)
         rows.append(
             {"cycle": record.name, "cell": record.group, "ambient_degC": record.ambient_degC}
-            | score(record, output.voltage)
+            | row
             | {"out_of_domain": float(np.mean(~inside))}
-            | {"record": record, "simulated": output, "in_domain": inside}
+            | {"record": record, "output": output, "in_domain": inside}
         )
     return rows
 
 
 def figures(row: Row) -> Row:
     """A row without its arrays: what is written as JSON."""
-    return {k: v for k, v in row.items() if k not in ("record", "simulated", "in_domain")}
+    return {k: v for k, v in row.items() if k not in ("record", "output", "in_domain")}
 
 
 def overall(rows: Sequence[Row]) -> Row:
     """Figures over all rows: means over cycles, and of `max` the worst sample of all, with the mean beside it."""
     if not rows:
         return {}
-    mean = {k: float(np.mean([row[k] for row in rows])) for k in ("rmse", "mae", "p99")}
-    worst = [row["max"] for row in rows]
-    return mean | {"max": float(np.max(worst)), "mean_max": float(np.mean(worst)), "n": sum(row["n"] for row in rows)}
+    keys = [k for k in ("rmse", "mae", "p99", "coverage", "nees", "mean_std") if k in rows[0]]
+    mean = {k: float(np.mean([row[k] for row in rows])) for k in keys}
+    for k in ("max", "max_settled"):
+        if k in rows[0]:
+            worst = [row[k] for row in rows]
+            mean |= {k: float(np.nanmax(worst)), f"mean_{k}": float(np.nanmean(worst))}
+    return mean | {"n": sum(row["n"] for row in rows)}
 
 
-# What may be wrong with a sensor: applied to the record that the twin sees.
-FAULTS = {
-    "current_offset": lambda r, x: replace(r, current=r.current + x, net_capacity=None),  # A
-    "current_gain": lambda r, x: replace(r, current=r.current * (1 + x), net_capacity=None),  # 0.02 = 2 % too much
+LAPSES, LAPSE_SECONDS = (0.15, 0.35, 0.55, 0.75, 0.95), 60.0  # when, as shares of a record, a sensor lapses; how long
+
+
+def _lapses(record: Record) -> np.ndarray:
+    """True where a sensor has lapsed: [time]."""
+    passed = record.time - record.time[0]
+    begins = np.asarray(LAPSES)[:, None] * passed[-1]
+    return ((passed >= begins) & (passed < begins + LAPSE_SECONDS)).any(axis=0)
+
+
+def _stuck(record: Record, seconds: float) -> Record:
+    """Voltage, five times for `seconds`, as it was when the sensor stuck."""
+    stuck = _lapses(record) & (seconds > 0)
+    last = np.maximum.accumulate(np.where(stuck, 0, np.arange(len(record))))
+    return replace(record, voltage=record.voltage[last])
+
+
+def _noisy(record: Record, volts: float) -> Record:
+    """White noise of `volts` on the voltage, of a hundredth of 1C on the current, of 0.1 K on the temperature."""
+    draw = np.random.default_rng(len(record))
+    capacity = record.cell.nominal_capacity_ah if record.cell else 1.0
+    noise = draw.standard_normal((3, len(record)))
+    return replace(
+        record,
+        voltage=record.voltage + volts * noise[0],
+        current=record.current + 0.01 * capacity * noise[1],
+        temperature=record.temperature + 0.1 * noise[2],
+    )
+
+
+# What may be wrong with what a twin sees of a record. Only the seen current changes: the label stays.
+FAULTS: dict[str, Callable[[Record, float], Record]] = {
+    "current_offset": lambda r, x: replace(r, current=r.current + x),  # A
+    "current_gain": lambda r, x: replace(r, current=r.current * (1 + x)),  # 0.02 = 2 % too much
     "temperature_offset": lambda r, x: replace(r, temperature=r.temperature + x),  # K
     "voltage_offset": lambda r, x: replace(r, voltage=r.voltage + x),  # V
-    "soc_offset": lambda r, x: replace(r, initial_soc=r.initial_soc + x),  # fraction
+    "soc_offset": lambda r, x: replace(r, initial_soc=r.initial_soc + x),  # fraction, of the stored state of charge
+    "noise": _noisy,  # V
+    "voltage_step": lambda r, x: replace(r, voltage=np.round(r.voltage / x) * x),  # V, of the converter
+    "current_step": lambda r, x: replace(r, current=np.round(r.current / x) * x),  # A, of the converter
+    "stuck": _stuck,  # 1: the voltage sensor sticks five times for 60 s
+    "dropout": lambda r, x: replace(r, voltage=np.where(_lapses(r) & (x > 0), np.nan, r.voltage)),  # 1: it is silent
+    # A cell of capacity (1 - x) Q at (1 - x) I goes through what the fresh one goes through at I: the faded cell.
+    "fade": lambda r, x: replace(r, current=r.current * (1 - x)),  # fraction of the capacity lost
 }
+
+
+def _resampled(record: Record, at: np.ndarray) -> Record:
+    """The record at other times, charge conserved: current is the mean over each step, the rest is interpolated."""
+    soc = record.soc
+
+    def between(column: np.ndarray) -> np.ndarray:
+        return np.interp(at, record.time, column)
+
+    charge = between(record.charge_ah)
+    current = np.diff(charge, prepend=charge[0]) * SECONDS_PER_HOUR / np.diff(at, prepend=at[0] - 1.0)
+    current[0] = record.current[0]
+    assert record.cell is not None
+    return replace(
+        record,
+        time=at,
+        voltage=between(record.voltage),
+        current=current,
+        temperature=between(record.filled_temperature),
+        net_capacity=between(soc) * record.cell.reference_capacity_ah,
+        initial_soc=float(soc[0]),
+    )
+
+
+def _sampled(record: Record, seconds: float) -> Record:
+    return _resampled(record, np.arange(record.time[0], record.time[-1], seconds))
+
+
+def _irregular(record: Record, seconds: float) -> Record:
+    """Steps drawn between a tenth of and twice `seconds`."""
+    draw = np.random.default_rng(len(record))
+    span = record.time[-1] - record.time[0]
+    steps = draw.uniform(0.1 * seconds, 2.0 * seconds, int(3 * span / seconds))
+    at = record.time[0] + np.r_[0.0, np.cumsum(steps)]
+    return _resampled(record, at[at <= record.time[-1]])
+
+
+# How else a record may be sampled; its truth is sampled with it.
+SAMPLINGS: dict[str, Callable[[Record, float], Record]] = {
+    "sampling": _sampled,  # s
+    "irregular": _irregular,  # s, the mean step
+}
+
+
+def refuse_unknown(faults: Mapping[str, float]) -> None:
+    """Raise CelltwinError for a fault that there is none of."""
+    for name in faults:
+        if name not in FAULTS and name not in SAMPLINGS:
+            expected = ", ".join([*FAULTS, *SAMPLINGS])
+            raise CelltwinError(f"there is no fault '{name}'", expected=expected, fix="use NAME=VALUE")
+        if name in SAMPLINGS and not faults[name] > 0:
+            raise CelltwinError(f"fault '{name}' needs a step", got=faults[name], expected="seconds, above 0")
 
 
 def with_faults(record: Record, faults: Mapping[str, float]) -> Record:
     """The record as faulty sensors log it. Raises CelltwinError for an unknown fault."""
+    refuse_unknown(faults)
     for name, value in faults.items():
-        if name not in FAULTS:
-            raise CelltwinError(f"there is no fault '{name}'", expected=", ".join(FAULTS), fix="use NAME=VALUE")
         record = FAULTS[name](record, value)
-    return record
+    return replace(record, net_capacity=None) if faults else record
 
 
 def from_fraction(record: Record, fraction: float) -> Record:
@@ -133,9 +269,10 @@ def microseconds_per_step(twin: Twin, record: Record, repeats: int = 5) -> float
     """Median time of one step of one simulated cell in microseconds, compiled, on this machine."""
     record = twin.with_facts(record)
     times = []
+    work = estimate_records if twin.task == "soc" else simulate_records
     for _ in range(repeats + 1):  # the first run compiles
         began = time.perf_counter()
-        simulate_records(twin.model, [record])
+        work(twin.model, [record])
         times.append(time.perf_counter() - began)
     steps = -(-len(record) // CHUNK) * CHUNK
     return 1e6 * float(np.median(times[1:])) / steps
