@@ -157,6 +157,44 @@ def thevenin(model: Any, record: Record) -> np.ndarray:
     return np.array([voltage for voltage, _ in thevenin_steps(model, record)])
 
 
+def stops(gaps: Any, radii: Any, nodes: Any, start: Any, passed: Any, soc: Any) -> tuple[np.ndarray, list[float]]:
+    """Positions at the end and the voltage after each step of charge: Prandtl's stops, one after the other."""
+    position, out = [float(z) for z in start], []
+    for charge, at in zip(passed, soc, strict=True):
+        volts = 0.0
+        for m, radius in enumerate(radii):
+            elastic = position[m] * radius + charge
+            position[m] = max(-radius, min(radius, elastic)) / radius
+            volts += position[m] * float(np.interp(at, nodes, gaps[m]))
+        out.append(volts)
+    return np.array(position), out
+
+
+def thevenin_hysteresis(model: Any, record: Record) -> np.ndarray:
+    """The circuit with its curve read ahead of the charge, and stops beside it."""
+    assert record.cell is not None
+    circuit, side, capacity = model.circuit, model.stops, 3600.0 * record.cell.reference_capacity_ah
+    gaps = 0.01 * np.log1p(np.exp(np.asarray(side.raw_gap, float)))
+    i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
+    nodes = circuit.soc_nodes, circuit.temperatures
+    excess = (
+        record.voltage[0] - ocv(circuit.ocv, soc0, t0) - exp(surface(circuit.log_resistance[0], soc0, t0, *nodes)) * i0
+    )
+    excess /= 1.0 + (20.0 * i0 * 3600.0 / capacity) ** 2
+    share = min(max(excess / (sum(np.interp(soc0, side.soc_nodes, row) for row in gaps) + 1e-6), -1.0), 1.0)
+    passed = record.current * record.dt / capacity
+    radii, start = np.exp(np.asarray(side.log_radius, float)), np.full(len(gaps), share)
+    hysteresis = stops(gaps, radii, side.soc_nodes, start, passed, count(record))[1]
+    lead, out = 0.0, []
+    steps = zip(samples(record), thevenin_steps(circuit, record), hysteresis, strict=True)
+    for (current, temperature, dt, soc), (voltage, _), h in steps:
+        a = exp(-dt / exp(float(model.log_lag)))
+        lead = a * lead + (1 - a) * current * exp(float(model.log_lead)) / capacity
+        moved = ocv(circuit.ocv, soc + lead, temperature) - ocv(circuit.ocv, soc, temperature)
+        out.append(voltage + moved + h)
+    return np.array(out)
+
+
 def narx(model: Any, record: Record) -> np.ndarray:
     i0, t0 = record.current[0], record.filled_temperature[0]
     excess = (record.voltage[0] - ohmic_voltage(model.static, record.initial_soc, t0, i0)) / 0.1
@@ -286,6 +324,7 @@ MODELS: Mapping[str, Any] = {
     "hold": hold,
     "ohmic": ohmic,
     "thevenin": thevenin,
+    "thevenin-hysteresis": thevenin_hysteresis,
     "narx": narx,
     "hybrid": hybrid,
     "hybrid-gru": hybrid,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
-from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence
+from celltwin.physics.recurrence import clipped_sum, from_blocks, in_blocks, linear_recurrence
 
 LENGTHS = (1, 2, 3, 5, 16, 17, 99, 1000)
 EXACT = {np.float32: 2e-6, np.float64: 1e-14}
@@ -78,6 +78,22 @@ def test_side_by_side_under_vmap():
     together = jax.vmap(linear_recurrence)(*(np.stack(column) for column in zip(*rows, strict=True)))
     for x, row in zip(together, rows, strict=True):
         np.testing.assert_allclose(x, loop(*row), atol=EXACT[np.float32])
+
+
+@pytest.mark.parametrize("dtype", EXACT, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_clipped_sum_is_its_loop(length, dtype, in_double):
+    draw = np.random.default_rng(length)
+    drive, initial = (a.astype(dtype) for a in (draw.normal(0.0, 0.4, (length, 3)), draw.uniform(-1.0, 1.0, 3)))
+    x, expected = initial.astype(float), []
+    for d in drive.astype(float):
+        x = np.minimum(np.maximum(x + d, -1.0), 1.0)
+        expected.append(x)
+    with jax.numpy_dtype_promotion("strict"):
+        found = clipped_sum(drive, initial)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, atol=EXACT[dtype])
+    assert length < 99 or (np.abs(expected) == 1.0).any()
 
 
 @pytest.mark.parametrize("length", LENGTHS)

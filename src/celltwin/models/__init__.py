@@ -20,6 +20,7 @@ from celltwin.models.hybrid import Hybrid
 from celltwin.models.koopman import Koopman
 from celltwin.models.lstm import Lstm
 from celltwin.models.narx import Narx
+from celltwin.physics.hysteretic import HystereticThevenin
 from celltwin.physics.thevenin import Thevenin
 
 Create = Callable[[Sequence[Record], Domain, jax.Array, Any], Any]
@@ -95,6 +96,15 @@ register(
         "Thevenin circuit: OCV, charge transfer and RC pairs over SOC and temperature",
         lambda records, domain, key, base: Thevenin.create(records),
         Plan(adam_rounds=8, updates=150, chunk=500, learning_rate=2e-2, lbfgs_rounds=2, iterations=30),
+        seeded=False,
+    )
+)
+register(
+    Family(
+        "thevenin-hysteresis",
+        "Thevenin circuit with memory of charge, for LFP and other cells with hysteresis",
+        lambda records, domain, key, base: HystereticThevenin.create(records),
+        Plan(lbfgs_rounds=4, iterations=60),
         seeded=False,
     )
 )

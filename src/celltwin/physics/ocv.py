@@ -65,10 +65,13 @@ class Ocv(eqx.Module):
         axis = tuple(inverse_temperature(np.asarray(self.temperatures)).tolist())
         return surface(volts, nodes, axis, soc, inverse_temperature(temperature))
 
+    def slope(self) -> Array:
+        """Slope of the table between its nodes, [nodes - 1] in V."""
+        return UNIT * jnp.diff(self.table) / jnp.diff(jnp.asarray(self.nodes, self.table.dtype))
+
     def penalty(self) -> Array:
         """Prior in V^2: drifts of a few mV and smooth, a curve that bends gently and does not fall."""
-        nodes = jnp.asarray(self.nodes, self.table.dtype)
-        slope = UNIT * jnp.diff(self.table) / jnp.diff(nodes)
+        slope = self.slope()
         bend, falling = jnp.mean(jnp.diff(slope) ** 2), jnp.mean(jnp.minimum(slope - 0.02, 0.0) ** 2)
         drift = jnp.mean(self.drift**2) + jnp.mean(jnp.diff(self.drift, axis=0) ** 2)
         return 2e-5 * drift + 1e-8 * bend + 1e-6 * falling

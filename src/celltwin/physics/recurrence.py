@@ -5,7 +5,8 @@
 RC pairs, counted charge, the warmth of a core and one-state hysteresis are all of this form once the current is
 known, and a circuit simulates a record an order of magnitude faster so than by scanning its `step`. Time is cut
 into blocks of about its square root: all blocks advance side by side from zero, then what they hand on is carried
-through. For records of 3,600 samples that is 120 sequential steps.
+through. For records of 3,600 samples that is 120 sequential steps. Sums that are clipped at every step are handled
+likewise: a clipped sum of clipped sums is one clipped sum.
 
 In blocks, a record [time] is an array [inside, blocks]: a column is a block, and one step of the scan is a row.
 """
@@ -46,6 +47,29 @@ def linear_recurrence(keep: Array, drive: Array, initial: Array) -> Array:
     # Whatever is kept in the padding: nothing comes after it.
     (x,) = side_by_side([in_blocks(keep)], [in_blocks(drive)], [initial])
     return from_blocks(x, drive.shape[0])
+
+
+def clipped_sum(drive: Array, initial: Array) -> Array:
+    """All x_k = clip(x_{k-1} + drive_k, -1, 1), [time, ...], from `drive` [time, ...] and x_{-1} = `initial` [...].
+
+    One step after another is again a shift and a clip: from clip(x + d, l, h) comes clip(x + d + d', l', h') with
+    l' = clip(l + d', -1, 1) and h' = clip(h + d', -1, 1).
+    """
+
+    def inside(carry: Any, d: Array) -> tuple[Any, Any]:
+        total, low, high = carry
+        after = (total + d, jnp.clip(low + d, -1.0, 1.0), jnp.clip(high + d, -1.0, 1.0))
+        return after, after
+
+    def across(x: Array, block: Any) -> tuple[Array, Array]:
+        total, low, high = block
+        return jnp.clip(x + total, low, high), x
+
+    drives = in_blocks(drive)
+    zero = jnp.zeros_like(drives[0])
+    whole, (total, low, high) = jax.lax.scan(inside, (zero, zero - 1.0, zero + 1.0), drives)
+    _, entering = jax.lax.scan(across, initial, whole)
+    return from_blocks(jnp.clip(entering[None] + total, low, high), drive.shape[0])
 
 
 @jax.custom_jvp
