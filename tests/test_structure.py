@@ -29,6 +29,7 @@ ORDER = [
     "celltwin.data.public",
     "celltwin.data.datasets",
     "celltwin.interface",
+    "celltwin.simulator",
     "celltwin.physics",
     "celltwin.physics.recurrence",
     "celltwin.physics.charge",

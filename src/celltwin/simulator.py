@@ -1,0 +1,89 @@
+"""A model called from NumPy as if it were a plain function: compiled once, a few microseconds beyond its arithmetic.
+
+    simulator = Simulator(model, lengths=[3600])
+    output = simulator(start, Input(current, temperature, dt))  # output.voltage, output.soc: NumPy, [time]
+
+For optimisers, controllers and servers, which simulate short records over and over. A call of a compiled JAX function
+costs a microsecond or two, and as much again for every array that goes in or comes out; so here one array goes in,
+one comes out, and the model itself is part of the program. For whole data sets see `interface.simulate_records`, for
+thousands of circuits `fleet`.
+
+JAX hands what it takes for long work to another thread, which costs tens of microseconds where the processor is busy.
+`jax.config.update("jax_cpu_enable_async_dispatch", False)`, before its first use, spares them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from celltwin.errors import CelltwinError
+from celltwin.interface import Input, Output, Start, simulate
+
+SHORTEST = 64  # samples; shorter records are padded to it
+
+
+class Simulator:
+    """Closed-loop simulation of records by one model, in single precision.
+
+    Programs are compiled for `lengths`, when first needed, and for lengths a quarter of an octave apart: a record is
+    padded to the next. Sign and units are those of `Start` and `Input`.
+    """
+
+    def __init__(self, model: Any, lengths: Iterable[int] = ()):
+        self._lengths: list[int] = []
+        for length in lengths:
+            insort(self._lengths, int(length))
+        start, pieces = len(Start._fields), len(Input._fields)
+
+        def packed(numbers: Array) -> Array:
+            columns = numbers[start:].reshape(pieces, -1)
+            return jnp.stack(simulate(model, Start(*numbers[:start]), Input(*columns)))
+
+        self._run = jax.jit(packed)
+
+    def __call__(self, start: Start, inputs: Input) -> Output:
+        """Voltage in V and state of charge, [time], for a start of numbers and inputs of arrays [time] or numbers.
+
+        Raises CelltwinError where the columns of the inputs differ in length or none has any, and where the start is
+        not of numbers.
+        """
+        shapes = {np.shape(column) for column in inputs} - {()}
+        time = max((shape[0] for shape in shapes), default=0)
+        if not time or shapes != {(time,)}:
+            raise _misshapen("inputs", inputs, "columns [time] of one length of at least 1, or numbers")
+        length, first = self._padded(time), len(Start._fields)
+        numbers = np.zeros(first + len(Input._fields) * length, np.float32)
+        try:
+            numbers[:first] = start
+        except (ValueError, TypeError) as error:
+            raise _misshapen("a start", start, "numbers") from error
+        columns = numbers[first:].reshape(-1, length)
+        for row, column in zip(columns, inputs, strict=True):
+            row[:time] = column
+        # Beyond the end: steps of no length, which come after everything that is given back.
+        voltage, soc = np.asarray(self._run(numbers))
+        return Output(voltage[:time], soc[:time])
+
+    def _padded(self, time: int) -> int:
+        """The next length that there is, or will be, a program for."""
+        octave = max(SHORTEST, 1 << (time - 1).bit_length()) // 8
+        regular = octave * next(q for q in (5, 6, 7, 8) if q * octave >= time)
+        at = bisect_left(self._lengths, time)
+        return min(regular, *self._lengths[at : at + 1]) if at < len(self._lengths) else regular
+
+
+def _misshapen(what: str, given: Start | Input, expected: str) -> CelltwinError:
+    shapes = zip(given._fields, map(np.shape, given), strict=True)
+    return CelltwinError(
+        f"{what} of the wrong shape",
+        got=", ".join(f"{name} {list(shape)}" for name, shape in shapes),
+        expected=expected,
+        fix="one array [time] a column, of one record",
+    )
