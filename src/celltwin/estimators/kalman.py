@@ -228,7 +228,7 @@ class Kalman(eqx.Module):
         model, zero = self.base.model, 0.0 * soc
         span = 0.02
         rise = _ocv(model, soc + span, temperature, zero) - _ocv(model, soc - span, temperature, zero)
-        return jnp.sqrt(1.0 + jax.lax.stop_gradient(rise / (2 * span) / jnp.exp(self.noise.steep)) ** 2)
+        return jnp.sqrt(1.0 + (jax.lax.stop_gradient(rise / (2 * span)) / jnp.exp(self.noise.steep)) ** 2)
 
     def _vector(self, model_state: Any, theta: Array) -> Array:
         soc = _charge(model_state).soc[None] / UNITS["soc"]

@@ -6,8 +6,8 @@ Voltage is trained on the squared error of the closed-loop simulation. State of 
 
 with e' = e held constant, so that the estimate follows the robust first term and the second teaches s alone to be
 honest. A start is drawn anywhere in a record, with nothing known of the charge, and each episode has sensors of its
-own: offsets of voltage, current and temperature, a gain of the current, and, in some, a cell whose capacity has
-faded. A cell of capacity (1 - f) Q driven with current (1 - f) I passes through the same states of charge at the
+own: offsets of voltage, current and temperature, a gain of the current; a cell of somewhat other resistance, for one
+cell is not the next and ages; and, in some, a cell whose capacity has faded. A cell of capacity (1 - f) Q driven with current (1 - f) I passes through the same states of charge at the
 same voltages as the fresh one at I: that is how a faded cell is made from a record of a fresh one.
 """
 
@@ -73,18 +73,20 @@ class Voltage:
 
 
 class Sensors(NamedTuple):
-    """What is wrong with the sensors of an episode, held all through it."""
+    """What is wrong with the sensors of an episode, or other about its cell, held all through it."""
 
     voltage: Any  # V, offset
     current: Any  # offset in C, of the reference capacity
     gain: Any  # of the current
     temperature: Any  # K, offset
+    resistance: Any  # by how much more the cell drops, of TYPICAL_DROP
 
 
 STARTS = (0.0, 0.25, 0.5, 0.75)  # fractions of a cycle at which an estimator is woken, knowing nothing
 SOFT = 0.3  # points below which the loss of an error is quadratic
 DOUBT_WEIGHT = 0.1  # w
-SPREAD = Sensors(voltage=5e-3, current=0.03, gain=0.01, temperature=3.5)  # standard deviations
+SPREAD = Sensors(voltage=5e-3, current=0.03, gain=0.01, temperature=3.5, resistance=0.1)  # standard deviations
+TYPICAL_DROP, DROP_HALVES = 0.08, 25.0  # V at 1C and 25 degC; K over which it halves
 CLEAN, FADED = 0.3, 0.15  # shares of the episodes with perfect sensors, and with a faded cell
 MOST_FADED = 0.25
 
@@ -129,20 +131,19 @@ class StateOfCharge:
         return spread.astype(np.float32)
 
     def distort(self, start: Start, inputs: Measurement, sensors: jax.Array) -> tuple[Start, Measurement]:
-        """Start [lanes] and measurements [lanes, time] as the sensors [lanes, 4] show them."""
+        """Start [lanes] and measurements [lanes, time] as the sensors [lanes, 5] show them."""
         wrong = Sensors(*sensors.T)
 
-        def seen(shown: Any, wrong: Sensors) -> Any:
+        def seen(shown: Any, wrong: Sensors, capacity: jax.Array) -> Any:
+            drop = TYPICAL_DROP * 2.0 ** ((25.0 - shown.temperature) / DROP_HALVES) * shown.current / capacity
             return shown._replace(
-                voltage=shown.voltage + wrong.voltage,
-                current=shown.current * (1.0 + wrong.gain) + wrong.current * capacity(shown),
+                voltage=shown.voltage + wrong.voltage + wrong.resistance * drop,
+                current=shown.current * (1.0 + wrong.gain) + wrong.current * capacity,
                 temperature=shown.temperature + wrong.temperature,
             )
 
-        def capacity(shown: Any) -> jax.Array:
-            return start.capacity if shown is start else start.capacity[:, None]
-
-        return seen(start, wrong), seen(inputs, Sensors(*(w[:, None] for w in wrong)))
+        wide = Sensors(*(w[:, None] for w in wrong))
+        return seen(start, wrong, start.capacity), seen(inputs, wide, start.capacity[:, None])
 
 
 Task = Voltage | StateOfCharge
