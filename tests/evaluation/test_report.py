@@ -294,7 +294,7 @@ def test_residuals_are_those_of_the_test_split(run: Path) -> None:
 def test_bands_are_percentiles_of_each_bin() -> None:
     rng = np.random.default_rng(0)
     x, error = rng.uniform(0, 1, 20_000), rng.normal(size=20_000)
-    band = figures._bands(np.append(x, np.nan), np.append(10 * np.round(x, 6) + error, 1e9))
+    band = figures.bands(np.append(x, np.nan), np.append(10 * np.round(x, 6) + error, 1e9))
     assert band is not None
     for centre, low, median, high in zip(*band.values(), strict=True):
         assert median == pytest.approx(10 * centre, abs=0.3)
@@ -414,7 +414,7 @@ def test_diverged_models_come_last_and_break_nothing(run: Path, metrics: dict) -
         (b"\xff\xfe", "cannot read"),
         (b"[]", "not the result of a voltage benchmark"),
         (b'{"task": "voltage"}', "celltwin: Field required"),
-        (b'{"task": "soc", "celltwin": "1", "dataset": {"name": ""}, "models": []}', "task: Input should be 'voltage'"),
+        (b'{"task": "pack", "celltwin": "", "dataset": {"name": ""}, "models": []}', "task: Input should be 'voltage'"),
     ],
 )
 def test_corrupt_metrics_are_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:

@@ -5,8 +5,9 @@
 nothing from the network: plotly.js, the style sheet, the program and the data are inside it, and its content
 security policy forbids the rest. Tables are plain HTML; figures are drawn in the browser from a block of JSON.
 
-Errors of voltage are in mV, simulated minus measured. A figure per ambient temperature is the mean over its
-test cycles, then over seeds; `±` is the standard deviation over seeds. Overall figures are those of the file.
+Errors of voltage are in mV, simulated minus measured; of state of charge in points, estimated minus labelled. A
+figure per ambient temperature or condition is the mean over its test cycles, then over seeds; `±` is the standard
+deviation over seeds. Overall figures are those of the file.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from celltwin.evaluation.report.figures import read_figures
-from celltwin.evaluation.report.metrics import read_metrics
+from celltwin.evaluation.report.metrics import METRICS, check, read_metrics, task_of
 from celltwin.evaluation.report.page import html_page
+from celltwin.evaluation.report.soc_figures import read_estimates
+from celltwin.evaluation.report.soc_metrics import check_estimates
+from celltwin.evaluation.report.soc_page import soc_page
 from celltwin.evaluation.report.terminal import leaderboard, leaderboard_svg
 from celltwin.files import read_json, write_text
 
@@ -33,9 +37,15 @@ def write(run: Path, out: Path | None = None) -> Path:
     """
     run = Path(run)
     out = run / "report.html" if out is None else Path(out)
-    metrics = read_metrics(run)
+    result, where = read_metrics(run), str(run / METRICS)
     config, environment = (
         read_json(path) if (path := run / name).is_file() else None for name in ("config.json", "environment.json")
     )
-    write_text(out, html_page(metrics, read_figures(run, metrics), config, environment))
+    if task_of(result) == "soc":
+        estimates = check_estimates(result, where)
+        page = soc_page(estimates, read_estimates(run, estimates), config, environment)
+    else:
+        metrics = check(result, where)
+        page = html_page(metrics, read_figures(run, metrics), config, environment)
+    write_text(out, page)
     return out

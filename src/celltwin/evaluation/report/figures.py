@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,35 @@ _NUMERIC = {
     "in_domain": "in_domain",
 }
 _FACTS = ("record", "cycle", "ambient_degC", "split")
+Facts = dict[str, Any]
+Arrays = dict[str, np.ndarray]
 
 
 def _read_predictions(path: Path) -> list[Trace]:
-    """The records of one file, in the file's order; none if there is no such file."""
+    traces = []
+    for facts, arrays in read_groups(path, _FACTS, _NUMERIC, ("record",)):
+        cycle, split = (str(facts[name]) for name in ("cycle", "split"))
+        ambient = unknown_as_nan(facts["ambient_degC"])
+        traces.append(Trace(label=facts["record"], cycle=cycle, ambient_degC=ambient, split=split, **arrays))
+    return traces
+
+
+def unknown_as_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def read_groups(
+    path: Path, facts: Sequence[str], numeric: Mapping[str, str], keys: Sequence[str]
+) -> list[tuple[Facts, Arrays]]:
+    """The parts of one file with the same `keys` (some of `facts`), in the file's order; none if there is no file.
+
+    Each has its facts, as of its first sample, and its arrays by our names of the columns in `numeric`.
+    """
     if not path.is_file():
         return []
     try:
         names = pq.read_schema(path).names
-        missing = [name for name in (*_FACTS, *_NUMERIC.values()) if name not in names]
+        missing = [name for name in (*facts, *numeric.values()) if name not in names]
         if missing:
             raise CelltwinError(
                 f"{path} lacks columns",
@@ -78,11 +98,11 @@ def _read_predictions(path: Path) -> list[Trace]:
                 expected=f"also {', '.join(missing)}",
                 fix="run the benchmark again",
             )
-        table = pq.read_table(path, columns=[*_FACTS, *_NUMERIC.values()])
+        table = pq.read_table(path, columns=[*facts, *numeric.values()])
         columns = {
-            ours: table[theirs].cast(pa.float64()).to_numpy(zero_copy_only=False) for ours, theirs in _NUMERIC.items()
+            ours: table[theirs].cast(pa.float64()).to_numpy(zero_copy_only=False) for ours, theirs in numeric.items()
         }
-        labels = table["record"].cast(pa.string()).combine_chunks().dictionary_encode()
+        coded = [table[name].combine_chunks().dictionary_encode().indices for name in keys]
     except (pa.ArrowException, OSError) as error:
         raise CelltwinError(
             f"cannot read {path}",
@@ -90,15 +110,14 @@ def _read_predictions(path: Path) -> list[Trace]:
             expected="the predictions of one model as parquet",
             fix="run the benchmark again, or remove the file to leave its figures out",
         ) from error
-    code = labels.indices.to_numpy(zero_copy_only=False)
-    traces = []
-    for number, label in enumerate(labels.dictionary.to_pylist()):
-        rows = np.flatnonzero(code == number)
-        cycle, ambient, split = (table[name][int(rows[0])].as_py() for name in _FACTS[1:])
-        ambient = math.nan if ambient is None else float(ambient)
-        arrays = {name: values[rows] for name, values in columns.items()}
-        traces.append(Trace(label=label, cycle=str(cycle), ambient_degC=ambient, split=str(split), **arrays))
-    return traces
+    codes = np.stack([indices.fill_null(-1).to_numpy(zero_copy_only=False) for indices in coded], axis=1)
+    _, first, group = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    groups = []
+    for number in np.argsort(first):
+        rows = np.flatnonzero(group.reshape(-1) == number)
+        known = {name: table[name][int(rows[0])].as_py() for name in facts}
+        groups.append((known, {name: values[rows] for name, values in columns.items()}))
+    return groups
 
 
 def thin(y: np.ndarray, points: int) -> np.ndarray:
@@ -123,17 +142,17 @@ def packed(values: np.ndarray) -> str:
         return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
-def _curve(time_second: np.ndarray, y: np.ndarray, points: int) -> dict[str, str]:
+def curve(time_second: np.ndarray, y: np.ndarray, points: int) -> dict[str, str]:
     chosen = thin(y, points)
     return {"x": packed(time_second[chosen] / SECONDS_PER_MINUTE), "y": packed(y[chosen])}
 
 
-def _outside(trace: Trace) -> list[list[float]]:
+def outside(time_second: np.ndarray, in_domain: np.ndarray) -> list[list[float]]:
     """[start, end] in minutes of the stretches outside the training domain; gaps too short to see close."""
-    minute = trace.time_second / SECONDS_PER_MINUTE
+    minute = time_second / SECONDS_PER_MINUTE
     nearest = (minute[-1] - minute[0]) / 500.0
     stretches: list[list[float]] = []
-    for k in np.flatnonzero(trace.in_domain == 0.0):
+    for k in np.flatnonzero(in_domain == 0.0):
         if stretches and minute[k] - stretches[-1][1] <= nearest:
             stretches[-1][1] = float(minute[k])
         else:
@@ -141,7 +160,14 @@ def _outside(trace: Trace) -> list[list[float]]:
     return [[round(start, 3), round(end, 3)] for start, end in stretches]
 
 
-def _bands(x: np.ndarray, error: np.ndarray) -> dict[str, list[float]] | None:
+def bands_of(traces: Sequence[Any], errors: Sequence[np.ndarray]) -> dict[str, Any]:
+    """The bands of all traces together, over state of charge, current and temperature."""
+    error = np.concatenate(errors)
+    names = ("soc", "current_ampere", "temperature_celsius")
+    return {name: bands(np.concatenate([getattr(trace, name) for trace in traces]), error) for name in names}
+
+
+def bands(x: np.ndarray, error: np.ndarray) -> dict[str, list[float]] | None:
     """Median and 5-95 % of `error` over equal bins of `x` (its outermost 0.05 % left out)."""
     usable = np.isfinite(x) & np.isfinite(error)
     x, error = x[usable], error[usable]
@@ -216,26 +242,22 @@ def read_figures(run: Path, metrics: Metrics) -> Figures:
                     "split": trace.split,
                     "ambient": None if math.isnan(trace.ambient_degC) else trace.ambient_degC,
                     "cycle": trace.cycle,
-                    "measured": _curve(trace.time_second, trace.measured_volt, points),
-                    "current": _curve(trace.time_second, trace.current_ampere, points),
+                    "measured": curve(trace.time_second, trace.measured_volt, points),
+                    "current": curve(trace.time_second, trace.current_ampere, points),
                     "models": {},
                 },
             )
             if row is not None:
                 record["key"] = list(row.record)
             record["models"][model.name] = {
-                "simulated": _curve(trace.time_second, trace.simulated_volt, points),
-                "error": _curve(trace.time_second, trace.error_millivolt, points),
-                "outside": _outside(trace),
+                "simulated": curve(trace.time_second, trace.simulated_volt, points),
+                "error": curve(trace.time_second, trace.error_millivolt, points),
+                "outside": outside(trace.time_second, trace.in_domain),
                 "rmse": row.rmse if row is not None else None,
             }
         test = [trace for trace in traces if trace.split == "test"]
         if test:
-            error = np.concatenate([trace.error_millivolt for trace in test])
-            residuals[model.name] = {
-                name: _bands(np.concatenate([getattr(trace, name) for trace in test]), error)
-                for name in ("soc", "current_ampere", "temperature_celsius")
-            }
+            residuals[model.name] = bands_of(test, [trace.error_millivolt for trace in test])
     order = {"test": 0, "validate": 1}
     ordered = sorted(
         records.values(),

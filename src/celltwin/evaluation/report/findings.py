@@ -41,18 +41,17 @@ def findings_of(metrics: Metrics, figures: Figures) -> list[Finding]:
         if failed or not model.test:
             found = f"{failed} of {len(model.test)} test rows have no finite RMSE" if failed else "no test rows"
             findings.append(("bad", f"{model.name}: {found}."))
-    findings += _split_findings(metrics.dataset.split)
+    return findings + split_findings(metrics.dataset.split) + stored_findings(figures, "RMSE")
+
+
+def stored_findings(figures: Figures, what: str) -> list[Finding]:
+    """Whether the stored predictions give what the rows say."""
     if figures.differing:
         some = "; ".join(figures.differing[:5]) + ("; …" if len(figures.differing) > 5 else "")
-        findings.append(("bad", f"The stored predictions give another RMSE than metrics.json for {some}."))
-    elif figures.compared:
-        findings.append(
-            (
-                "good",
-                f"The stored predictions give the RMSE of metrics.json in all {figures.compared} cases.",
-            )
-        )
-    return findings
+        return [("bad", f"The stored predictions give another {what} than metrics.json for {some}.")]
+    if figures.compared:
+        return [("good", f"The stored predictions give the {what} of metrics.json in all {figures.compared} cases.")]
+    return []
 
 
 def _against_baseline(best: ModelRun, baseline: ModelRun) -> Finding:
@@ -104,7 +103,7 @@ def _weakest(metrics: Metrics, best: ModelRun) -> Finding | None:
     return "note", f"{best.name} is weakest at {degrees_text(where)}: {number_text(worst)} mV."
 
 
-def _split_findings(split: Split) -> list[Finding]:
+def split_findings(split: Split) -> list[Finding]:
     if not split.test:
         return []
     seen = sorted(set(split.test) & {*split.train, *split.validate_})

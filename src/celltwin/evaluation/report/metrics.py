@@ -7,12 +7,14 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from celltwin.errors import CelltwinError
 from celltwin.files import read_json
+
+METRICS = "metrics.json"
 
 
 class CellFacts(BaseModel):
@@ -97,7 +99,9 @@ class Curves(BaseModel):
         return self
 
 
-class ModelRun(BaseModel):
+class ModelFacts(BaseModel):
+    """What is known of a model or estimator, whatever it says of the cell."""
+
     name: str
     title: str = ""
     trained: bool = True
@@ -106,6 +110,9 @@ class ModelRun(BaseModel):
     microseconds_per_step: float | None = None
     seeds: list[int] = []
     twin: str | None = None
+
+
+class ModelRun(ModelFacts):
     rows: list[Row] = []
     overall: Overall = Overall()
     history: dict[str, list[Epoch]] | None = None
@@ -116,12 +123,17 @@ class ModelRun(BaseModel):
         return [row for row in self.rows if row.split == "test"]
 
 
-class Metrics(BaseModel):
-    task: Literal["voltage"]
+class RunFacts(BaseModel):
+    """What is known of a run, whatever its models say."""
+
     celltwin: str
     created: str = ""
     seconds: float | None = None
     dataset: Dataset
+
+
+class Metrics(RunFacts):
+    task: Literal["voltage"]
     models: list[ModelRun]
 
     @property
@@ -135,30 +147,44 @@ class Metrics(BaseModel):
         return sorted({row.ambient_degC for model in self.models for row in model.test}, key=or_infinity)
 
 
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
 def check(data: object, where: str) -> Metrics:
+    return check_as(Metrics, data, where, "voltage")
+
+
+def check_as(kind: type[Checked], data: object, where: str, benchmark: str) -> Checked:
+    """The data as a `kind`. Raises CelltwinError where they are not the result of that benchmark."""
     try:
-        return Metrics.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise CelltwinError(
-            f"{where} is not the result of a voltage benchmark",
+            f"{where} is not the result of a {benchmark} benchmark",
             got=f"{place}: {first['msg']} ({error.error_count()} such faults)",
             expected="task, celltwin, dataset and models as `celltwin benchmark` writes them",
             fix="run the benchmark again",
         ) from error
 
 
-def read_metrics(run: Path) -> Metrics:
-    path = run / "metrics.json"
+def read_metrics(run: Path) -> Any:
+    """What `metrics.json` of a run holds, still to be checked. Raises CelltwinError where it is missing or no JSON."""
+    path = run / METRICS
     if not path.is_file():
         raise CelltwinError(
-            f"no metrics.json in {run}",
+            f"no {METRICS} in {run}",
             got="a folder without it" if run.is_dir() else "no such folder",
             expected="the run folder of a benchmark",
             fix="give the folder that `celltwin benchmark --out DIR` wrote",
         )
-    return check(read_json(path), str(path))
+    return read_json(path)
+
+
+def task_of(data: object) -> object:
+    """What the models of unchecked metrics say."""
+    return data.get("task") if isinstance(data, dict) else None
 
 
 @dataclass(frozen=True)
@@ -179,9 +205,14 @@ def finite(value: float | None) -> bool:
 
 def mean_rmse(rows: Iterable[Row]) -> Figure:
     """Mean over cycles, then over seeds. A row without RMSE leaves none at all: failures do not hide."""
+    return mean_over_seeds((row.seed, row.rmse) for row in rows)
+
+
+def mean_over_seeds(values: Iterable[tuple[int, float | None]]) -> Figure:
+    """Of pairs of seed and value: the mean of each seed's, then over seeds. One missing value leaves none at all."""
     by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        by_seed.setdefault(row.seed, []).append(math.nan if row.rmse is None else row.rmse)
+    for seed, value in values:
+        by_seed.setdefault(seed, []).append(math.nan if value is None else value)
     means = [sum(values) / len(values) for values in by_seed.values()]
     if not means or any(math.isnan(mean) for mean in means):
         return Figure(None)

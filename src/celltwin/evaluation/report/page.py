@@ -12,14 +12,34 @@ from plotly.offline import get_plotlyjs
 
 from celltwin.evaluation.report.figures import SECONDS_PER_MINUTE, Figures
 from celltwin.evaluation.report.findings import Finding, findings_of
-from celltwin.evaluation.report.metrics import CellFacts, Metrics, Split, figure_text, finite, number_text, rmse_overall
+from celltwin.evaluation.report.metrics import (
+    CellFacts,
+    Dataset,
+    Metrics,
+    ModelFacts,
+    RunFacts,
+    Split,
+    figure_text,
+    finite,
+    number_text,
+    rmse_overall,
+)
 from celltwin.evaluation.report.tables import cycles_html, leaderboard_html, rows_html
 from celltwin.files import plain
 
 Section = tuple[str, str, str, str]  # name, heading, text below it, content as HTML
+Tile = tuple[str, str, str]  # name, value, note
+
+CLOSED_LOOP = (
+    "Every score is closed loop: from a known initial state of charge a model simulates the voltage from current and "
+    "temperature alone, never seeing the measured voltage on the way, over the whole cycle from its first sample. "
+    "Error is simulated minus measured."
+)
+NO_PREDICTIONS = "The run folder holds no predictions, so there is nothing to draw here."
 
 
-def _header_html(metrics: Metrics, environment: Any) -> str:
+def header_html(metrics: RunFacts, environment: Any, kicker: str, protocol: str) -> str:
+    """The name of the dataset and the facts of the run, below `kicker`; then how it was scored, as HTML."""
     dataset, cell = metrics.dataset, metrics.dataset.cell
     limits = " – ".join(f"{number_text(limit, 2)}" for limit in cell.voltage_limits_volt)
     python = environment.get("python") if isinstance(environment, dict) else None
@@ -43,11 +63,8 @@ def _header_html(metrics: Metrics, environment: Any) -> str:
         else ""
     )
     return (
-        f'<header><p class="kicker">Voltage benchmark</p><h1>{escape(dataset.name)}</h1><dl>{listed}</dl>'
-        "<p>Every score is closed loop: from a known initial state of charge a model simulates the voltage from "
-        "current and temperature alone, never seeing the measured voltage on the way, over the whole cycle from "
-        f"its first sample. Data are split by whole cycle, never by window.{counts} Error is simulated minus "
-        "measured.</p></header>"
+        f'<header><p class="kicker">{kicker}</p><h1>{escape(dataset.name)}</h1><dl>{listed}</dl>'
+        f"<p>{protocol} Data are split by whole cycle, never by window.{counts}</p></header>"
     )
 
 
@@ -59,35 +76,38 @@ def _capacity(cell: CellFacts) -> str:
 def _verdict_html(metrics: Metrics, findings: Sequence[Finding]) -> str:
     best = next((model for model in metrics.ranked if finite(model.overall.rmse)), None)
     if best is None:
-        tiles = '<div class="tile"><span>Best model</span><b>none with a finite RMSE</b></div>'
+        tiles = [("Best model", "none with a finite RMSE", "")]
     else:
         cycles = len({row.record for row in best.test})
-        parameters = f"{number_text(best.parameters, 0)} parameters" if best.parameters is not None else ""
-        seeds = f"{len(best.seeds)} seed{'s' if len(best.seeds) != 1 else ''}" if best.seeds else ""
-        tiles = "".join(
-            f'<div class="tile"><span>{name}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
-            for name, value, note in (
-                ("Best model", best.name, best.title),
-                (
-                    "RMSE, test",
-                    f"{figure_text(rmse_overall(best))} mV",
-                    f"{cycles} cycles at {len(metrics.ambients)} ambients",
-                ),
-                (
-                    "Worst sample",
-                    f"{number_text(best.overall.max)} mV",
-                    f"99 % within {number_text(best.overall.p99)} mV",
-                ),
-                (
-                    "Cost",
-                    f"{number_text(best.microseconds_per_step, 2)} µs a step",
-                    ", ".join(part for part in (parameters, seeds) if part),
-                ),
-            )
-        )
+        tiles = [
+            ("Best model", best.name, best.title),
+            (
+                "RMSE, test",
+                f"{figure_text(rmse_overall(best))} mV",
+                f"{cycles} cycles at {len(metrics.ambients)} ambients",
+            ),
+            ("Worst sample", f"{number_text(best.overall.max)} mV", f"99 % within {number_text(best.overall.p99)} mV"),
+            cost_tile(best),
+        ]
+    return verdict_html(tiles, findings)
+
+
+def cost_tile(best: ModelFacts) -> Tile:
+    parameters = f"{number_text(best.parameters, 0)} parameters" if best.parameters is not None else ""
+    seeds = f"{len(best.seeds)} seed{'s' if len(best.seeds) != 1 else ''}" if best.seeds else ""
+    note = ", ".join(part for part in (parameters, seeds) if part)
+    return "Cost", f"{number_text(best.microseconds_per_step, 2)} µs a step", note
+
+
+def verdict_html(tiles: Sequence[Tile], findings: Sequence[Finding]) -> str:
+    """Tiles of name, value and note, and the findings below them."""
+    shown = "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
+        for name, value, note in tiles
+    )
     listed = "".join(f'<li class="{level}">{escape(text)}</li>' for level, text in findings)
     return (
-        f'<section id="verdict"><div class="tiles">{tiles}</div><h2>Can it be trusted?</h2><ul>{listed}</ul></section>'
+        f'<section id="verdict"><div class="tiles">{shown}</div><h2>Can it be trusted?</h2><ul>{listed}</ul></section>'
     )
 
 
@@ -103,7 +123,7 @@ def _folded(title: str, content: Any) -> str:
     return f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
 
 
-def _figure_html(name: str, present: bool, absent: str, controls: str = "") -> str:
+def figure_html(name: str, present: bool, absent: str, controls: str = "") -> str:
     if not present:
         return f'<p class="muted">{absent}</p>'
     return f'{controls}<div class="figure" id="{name}-figure"></div>'
@@ -117,13 +137,12 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
     curves = {m.name: m.curves.model_dump() for m in ranked if m.curves and m.curves.soc}
     data = {
         "models": [{"name": m.name, "trained": m.trained, "scored": finite(m.overall.rmse)} for m in ranked],
+        "unit": "mV",
         "records": figures.records,
         "residuals": figures.residuals,
         "history": histories,
         "curves": curves,
     }
-    dataset = metrics.dataset
-    absent = "The run folder holds no predictions, so there is nothing to draw here."
     choose_record = (
         '<div class="controls"><label>Record <select id="record"></select></label>'
         '<button id="previous" aria-label="previous record">‹</button>'
@@ -152,50 +171,58 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
             "simulated",
             "Measured and simulated",
             "",
-            _figure_html("record", bool(figures.records), absent, choose_record),
+            figure_html("record", bool(figures.records), NO_PREDICTIONS, choose_record),
         ),
         (
             "residuals",
             "Where the error is",
             "Error of all test samples in bins of state of charge, current (positive on charge) and "
             "temperature: medians of every model, and the 5–95 % band of one.",
-            _figure_html("residual", bool(figures.residuals), absent, choose_model),
+            figure_html("residual", bool(figures.residuals), NO_PREDICTIONS, choose_model),
         ),
         (
             "learned",
             "What the models learned of the cell",
             "Open-circuit voltage and resistance per temperature, as the trained model holds them.",
-            _figure_html("curve", bool(curves), "No model in this run holds curves of the cell.", choose_curves),
+            figure_html("curve", bool(curves), "No model in this run holds curves of the cell.", choose_curves),
         ),
         (
             "training",
             "Training",
             "RMSE per epoch: validation solid, training dotted, one line a seed.",
-            _figure_html("history", bool(histories), "No training history in this run."),
+            figure_html("history", bool(histories), "No training history in this run."),
         ),
         (
             "all-rows",
             "All rows",
             "",
-            '<div class="controls"><label>Filter <input id="filter" type="search" '
-            'placeholder="model, cycle, split"></label></div>' + rows_html(metrics),
+            filter_html("model, cycle, split") + rows_html(metrics),
         ),
-        (
-            "details",
-            "Split, settings and source",
-            "",
-            f"{_split_html(dataset.split)}"
-            f"{_folded('config.json', config)}{_folded('environment.json', environment)}"
-            f"<h3>Citation of the data</h3><p>{escape(dataset.citation) or '–'}</p>"
-            f"<h3>Licence of the data</h3><p>{escape(dataset.licence) or '–'}</p>",
-        ),
+        details_section(metrics.dataset, config, environment),
     ]
-    top = f"{_header_html(metrics, environment)}{_verdict_html(metrics, findings_of(metrics, figures))}"
-    return document(dataset.name, top, sections, data, "report.js")
+    top = header_html(metrics, environment, "Voltage benchmark", CLOSED_LOOP)
+    top += _verdict_html(metrics, findings_of(metrics, figures))
+    return document(metrics.dataset.name, top, sections, data, "benchmark.js", "report.js")
 
 
-def document(title: str, top: str, sections: Sequence[Section], data: Any, program: str) -> str:
-    """A whole page: `top`, then the sections and a menu of them, the data and the program that draws them."""
+def details_section(dataset: Dataset, config: Any, environment: Any) -> Section:
+    content = (
+        f"{_split_html(dataset.split)}"
+        f"{_folded('config.json', config)}{_folded('environment.json', environment)}"
+        f"<h3>Citation of the data</h3><p>{escape(dataset.citation) or '–'}</p>"
+        f"<h3>Licence of the data</h3><p>{escape(dataset.licence) or '–'}</p>"
+    )
+    return "details", "Split, settings and source", "", content
+
+
+def filter_html(example: str) -> str:
+    """The field that filters the table of all rows."""
+    field = f'<input id="filter" type="search" placeholder="{example}">'
+    return f'<div class="controls"><label>Filter {field}</label></div>'
+
+
+def document(title: str, top: str, sections: Sequence[Section], data: Any, *programs: str) -> str:
+    """A whole page: `top`, then the sections and a menu of them, the data and the programs that draw them."""
     # `<` never occurs in the block, so no text in it can end the script element.
     block = json.dumps(plain(data), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _, _ in sections)
@@ -206,8 +233,8 @@ def document(title: str, top: str, sections: Sequence[Section], data: Any, progr
     # A plotly.js of another version might hold the end tag in a string.
     plotly = get_plotlyjs().replace("</script", "<\\/script")
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
-    style, common, own = (
-        (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("report.css", "common.js", program)
+    style, *scripts = (
+        (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("report.css", "common.js", *programs)
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -218,5 +245,5 @@ def document(title: str, top: str, sections: Sequence[Section], data: Any, progr
         f"<nav>{links}</nav><main>{top}{body}</main>"
         f'<script type="application/json" id="data">{block}</script>'
         f"<script>{plotly}</script>"
-        f'<script>"use strict";(() => {{\n{common}{own}}})();</script></body></html>'
+        f'<script>"use strict";(() => {{\n{"".join(scripts)}}})();</script></body></html>'
     )

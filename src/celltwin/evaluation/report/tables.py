@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
 from celltwin.evaluation.report.metrics import (
     Metrics,
-    ModelRun,
+    ModelFacts,
     degrees_text,
     figure_text,
     finite,
@@ -32,9 +33,10 @@ class Column:
     text: Callable[[Any], str] | None = None
     digits: int = 1
     least_is_best: bool = False
+    aim: float | None = None  # where not the least is best but what is nearest to this
 
 
-def _spread_small(text: str) -> str:
+def spread_small(text: str) -> str:
     return re.sub(r"( ± .*)", r"<small>\1</small>", escape(text))
 
 
@@ -44,10 +46,10 @@ def _cell(column: Column, item: Any, best: float | None) -> str:
         return f"<td>{escape(value)}</td>"
     text = column.text(item) if column.text else number_text(value, column.digits)
     mark = ' class="best"' if best is not None and value == best else ""
-    return f'<td data-v="{value if finite(value) else ""}"{mark}>{_spread_small(text)}</td>'
+    return f'<td data-v="{value if finite(value) else ""}"{mark}>{spread_small(text)}</td>'
 
 
-def _table(
+def sortable_table(
     columns: Sequence[Column],
     groups: Sequence[tuple[str, Sequence[Any]]],
     *,
@@ -62,8 +64,9 @@ def _table(
     best: dict[str, float] = {}
     for column in columns:
         values = [value for item in first if not isinstance(value := column.value(item), str) and finite(value)]
-        if column.least_is_best and len(values) > 1:
-            best[column.heading] = min(value for value in values if value is not None)
+        aim = 0.0 if column.least_is_best else column.aim
+        if aim is not None and len(values) > 1:
+            best[column.heading] = min((v for v in values if v is not None), key=lambda v, aim=aim: abs(v - aim))
     head = '<th scope="col"><button>Model</button></th>' if heads else ""
     for column in columns:
         left = ' class="text"' if first and isinstance(column.value(first[0]), str) else ""
@@ -84,16 +87,19 @@ def _table(
     )
 
 
-def _swatch(metrics: Metrics, model: ModelRun) -> str:
-    rank = [ranked.name for ranked in metrics.ranked].index(model.name)
+def swatch(ranked: Sequence[ModelFacts], model: ModelFacts) -> str:
+    """The colour of a model, which its rank decides."""
+    rank = [one.name for one in ranked].index(model.name)
     return f'<i class="swatch" data-colour="{rank}"></i>'
 
 
-def leaderboard_html(metrics: Metrics) -> str:
-    def head(model: ModelRun) -> str:
-        title = f"<small>{escape(model.title)}</small>" if model.title else ""
-        return f'<th scope="row">{_swatch(metrics, model)}<b>{escape(model.name)}</b>{title}</th>'
+def model_head(ranked: Sequence[ModelFacts], model: ModelFacts) -> str:
+    """The first cell of a model's row."""
+    title = f"<small>{escape(model.title)}</small>" if model.title else ""
+    return f'<th scope="row">{swatch(ranked, model)}<b>{escape(model.name)}</b>{title}</th>'
 
+
+def leaderboard_html(metrics: Metrics) -> str:
     def at(ambient: float | None) -> Column:
         return Column(
             f"{degrees_text(ambient)} (mV)",
@@ -114,7 +120,12 @@ def leaderboard_html(metrics: Metrics) -> str:
     ]
     trained = [model for model in metrics.ranked if model.trained]
     baselines = [model for model in metrics.ranked if not model.trained]
-    return _table(columns, [("", trained), ("Baselines, not trained", baselines)], heads=head, attributes='id="board"')
+    return sortable_table(
+        columns,
+        [("", trained), ("Baselines, not trained", baselines)],
+        heads=partial(model_head, metrics.ranked),
+        attributes='id="board"',
+    )
 
 
 def cycles_html(metrics: Metrics, records: Sequence[Mapping[str, Any]]) -> str:
@@ -133,7 +144,7 @@ def cycles_html(metrics: Metrics, records: Sequence[Mapping[str, Any]]) -> str:
             # How many times the line's best, on a scale of colour from 1 to 10 times.
             heat = math.log10(figure.mean / least) if finite(figure.mean) and figure.mean and least else 0.0
             style = f' style="--heat:{min(heat, 1.0):.2f}"'
-            text = _spread_small(figure_text(figure))
+            text = spread_small(figure_text(figure))
             value = figure.mean if finite(figure.mean) else ""
             cells.append(f'<td data-v="{value}"{style}{" class=best" if best else ""}>{text}</td>')
         cell, ambient, cycle = key
@@ -146,7 +157,7 @@ def cycles_html(metrics: Metrics, records: Sequence[Mapping[str, Any]]) -> str:
             f"{degrees_text(ambient)}</td>{''.join(cells)}</tr>"
         )
     names = "".join(
-        f'<th scope="col"><button>{_swatch(metrics, model)}{escape(model.name)} (mV)</button></th>'
+        f'<th scope="col"><button>{swatch(metrics.ranked, model)}{escape(model.name)} (mV)</button></th>'
         for model in metrics.ranked
     )
     return (
@@ -185,4 +196,4 @@ def rows_html(metrics: Metrics) -> str:
         ),
         of("Samples", "n", 0),
     ]
-    return _table(columns, [("", pairs)], attributes='id="rows"')
+    return sortable_table(columns, [("", pairs)], attributes='id="rows"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from celltwin.evaluation.protocol import SETTLED
 from celltwin.evaluation.report.metrics import (
     Figure,
-    ModelRun,
+    Metrics,
+    ModelFacts,
     check,
     degrees_text,
     figure_text,
@@ -24,7 +26,10 @@ from celltwin.evaluation.report.metrics import (
     or_infinity,
     rmse_at,
     rmse_overall,
+    task_of,
 )
+from celltwin.evaluation.report.soc_metrics import FULL_START, EstimateMetrics, check_estimates
+from celltwin.evaluation.report.soc_tables import BAND, percent_text
 from celltwin.files import write_text
 
 
@@ -33,19 +38,68 @@ def _brief(figure: Figure) -> str:
     return figure_text(figure, digits).replace(" ± ", " ±")
 
 
-def leaderboard(metrics: dict[str, Any]) -> Table:
-    """The leaderboard of a loaded `metrics.json` as a table for the terminal, errors in mV.
+Cells = Callable[[Any], tuple[float | None, str]]  # of a model: the value that is compared, and its text
 
-    Trained models first, best overall RMSE on top, baselines apart. Fits in 110 columns with up to six
+
+def leaderboard(metrics: dict[str, Any]) -> Table:
+    """The leaderboard of a loaded `metrics.json` as a table for the terminal: of voltage in mV, else in points.
+
+    Trained models first, least error on top, baselines apart. Fits in 110 columns with up to six
     ambient temperatures and names of up to 12 letters.
 
     Raises:
-        CelltwinError: `metrics` is not the content of a voltage benchmark's `metrics.json`.
+        CelltwinError: `metrics` is not the content of a benchmark's `metrics.json`.
     """
-    checked = check(metrics, "metrics")
-    ambients = checked.ambients
+    if task_of(metrics) == "soc":
+        return _of_estimators(check_estimates(metrics, "metrics"))
+    return _of_voltage(check(metrics, "metrics"))
+
+
+def _of_voltage(metrics: Metrics) -> Table:
+    columns: list[tuple[str, Cells]] = [
+        ("Params", lambda m: (m.parameters, number_text(m.parameters, 0))),
+        *((degrees_text(at), lambda m, at=at: _compared(Figure(rmse_at(m, at).mean))) for at in metrics.ambients),
+        ("All", lambda m: _compared(rmse_overall(m))),
+        ("Worst", lambda m: (m.overall.max, number_text(m.overall.max, 0))),
+        ("Train s", lambda m: (m.training_seconds, number_text(m.training_seconds, 0))),
+        ("µs/step", lambda m: (m.microseconds_per_step, number_text(m.microseconds_per_step, 2))),
+    ]
+    return _board(f"{metrics.dataset.name}: RMSE in mV on the test cycles, closed loop", columns, metrics.ranked)
+
+
+def _of_estimators(metrics: EstimateMetrics) -> Table:
+    def points(value: float | None) -> tuple[float | None, str]:
+        return value, number_text(value, 2)
+
+    columns: list[tuple[str, Cells]] = [
+        ("All starts", lambda m: (m.headline.mean, figure_text(m.headline, 2).replace(" ± ", " ±"))),
+        ("Full", lambda m: points(m.overall.mae)),
+        *((degrees_text(at), lambda m, at=at: points(m.at(at, FULL_START).mean)) for at in metrics.ambients),
+        ("Worst", lambda m: points(m.overall.max_settled)),
+        # What is nearest to 95 % is best.
+        ("Band %", lambda m: (_from_band(m.overall.coverage), percent_text(m.overall.coverage, 0))),
+        ("Params", lambda m: (m.parameters, number_text(m.parameters, 0))),
+        ("µs/step", lambda m: (m.microseconds_per_step, number_text(m.microseconds_per_step, 2))),
+    ]
+    title = (
+        f"{metrics.dataset.name}: MAE of state of charge in points on the test cycles, nothing known at the start\n"
+        f"All starts: mean over those inside the cycle too; the rest of the full start. Worst: after {SETTLED:.0f} s"
+    )
+    return _board(title, columns, metrics.ranked)
+
+
+def _compared(figure: Figure) -> tuple[float | None, str]:
+    return figure.mean, _brief(figure)
+
+
+def _from_band(coverage: float | None) -> float | None:
+    return None if coverage is None else abs(coverage - BAND)
+
+
+def _board(title: str, columns: Sequence[tuple[str, Cells]], ranked: Sequence[ModelFacts]) -> Table:
+    """The best of the trained models is marked in each column."""
     table = Table(
-        title=Text(f"{checked.dataset.name}: RMSE in mV on the test cycles, closed loop"),
+        title=Text(title),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
@@ -53,26 +107,17 @@ def leaderboard(metrics: dict[str, Any]) -> Table:
         title_justify="left",
     )
     table.add_column("Model", no_wrap=True)
-    headings = ["Params", *(degrees_text(ambient) for ambient in ambients), "All", "Worst", "Train s", "µs/step"]
-    for heading in headings:
+    for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    trained = [model for model in checked.ranked if model.trained]
-    columns: list[Callable[[ModelRun], tuple[float | None, str]]] = [
-        lambda m: (m.parameters, number_text(m.parameters, 0)),
-        *((lambda m, at=ambient: (rmse_at(m, at).mean, _brief(Figure(rmse_at(m, at).mean)))) for ambient in ambients),
-        lambda m: (m.overall.rmse, _brief(rmse_overall(m))),
-        lambda m: (m.overall.max, number_text(m.overall.max, 0)),
-        lambda m: (m.training_seconds, number_text(m.training_seconds, 0)),
-        lambda m: (m.microseconds_per_step, number_text(m.microseconds_per_step, 2)),
-    ]
-    least = [min((or_infinity(column(model)[0]) for model in trained), default=math.inf) for column in columns]
-    for model in checked.ranked:
-        cells = [Text(model.name, style="bold" if model is checked.ranked[0] else "" if model.trained else "dim")]
-        for column, best in zip(columns, least, strict=True):
-            value, text = column(model)
+    trained = [model for model in ranked if model.trained]
+    least = [min((or_infinity(cells(model)[0]) for model in trained), default=math.inf) for _, cells in columns]
+    for model in ranked:
+        row = [Text(model.name, style="bold" if model is ranked[0] else "" if model.trained else "dim")]
+        for (_, cells), best in zip(columns, least, strict=True):
+            value, text = cells(model)
             mark = model.trained and len(trained) > 1 and value == best and math.isfinite(best)
-            cells.append(Text(text, style="bold green" if mark else "" if model.trained else "dim"))
-        table.add_row(*cells, end_section=model is (trained[-1] if trained else None))
+            row.append(Text(text, style="bold green" if mark else "" if model.trained else "dim"))
+        table.add_row(*row, end_section=model is (trained[-1] if trained else None))
     return table
 
 
