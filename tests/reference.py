@@ -171,7 +171,7 @@ def stops(gaps: Any, radii: Any, nodes: Any, start: Any, passed: Any, soc: Any) 
 
 
 def thevenin_hysteresis(model: Any, record: Record) -> np.ndarray:
-    """The circuit with its curve read ahead of the charge, and stops beside it."""
+    """The circuit, and stops beside it."""
     assert record.cell is not None
     circuit, side, capacity = model.circuit, model.stops, 3600.0 * record.cell.reference_capacity_ah
     gaps = 0.01 * np.log1p(np.exp(np.asarray(side.raw_gap, float)))
@@ -185,14 +185,7 @@ def thevenin_hysteresis(model: Any, record: Record) -> np.ndarray:
     passed = record.current * record.dt / capacity
     radii, start = np.exp(np.asarray(side.log_radius, float)), np.full(len(gaps), share)
     hysteresis = stops(gaps, radii, side.soc_nodes, start, passed, count(record))[1]
-    lead, out = 0.0, []
-    steps = zip(samples(record), thevenin_steps(circuit, record), hysteresis, strict=True)
-    for (current, temperature, dt, soc), (voltage, _), h in steps:
-        a = exp(-dt / exp(float(model.log_lag)))
-        lead = a * lead + (1 - a) * current * exp(float(model.log_lead)) / capacity
-        moved = ocv(circuit.ocv, soc + lead, temperature) - ocv(circuit.ocv, soc, temperature)
-        out.append(voltage + moved + h)
-    return np.array(out)
+    return thevenin(circuit, record) + hysteresis
 
 
 def narx(model: Any, record: Record) -> np.ndarray:

@@ -195,11 +195,10 @@ class Thevenin(eqx.Module):
         voltage = self.ocv(charge.soc + state.shift, u.temperature) + jnp.sum(side) + at_once + jnp.sum(pairs)
         return TheveninState(charge, pairs, side, core, state.shift), Output(voltage, charge.soc)
 
-    def run(self, state: TheveninState, inputs: Input, lead: Array | None = None) -> tuple[TheveninState, Output]:
+    def run(self, state: TheveninState, inputs: Input) -> tuple[TheveninState, Output]:
         """What scanning `step` over inputs [time] gives: the final state and outputs [time].
 
         The same cascade, each stage over the whole record before the next, on arrays [samples] in the order of blocks.
-        `lead` [time], a fraction, is added to the shift sample by sample.
         """
         time = inputs.dt.shape[0]
         # Padded with steps of no length, which leave every state as it is.
@@ -232,8 +231,7 @@ class Thevenin(eqx.Module):
             each = jax.vmap(self.hysteresis.recurrence, (0, 0, 0, None), 1)
             kept, added = each(soc, u.current, u.dt, state.charge.capacity)
             modes = advanced(list(kept), list(added), state.hysteresis)
-        beside = soc + state.shift if lead is None else soc + state.shift + in_blocks(lead, edge=True).ravel()
-        voltage = sum([*modes, *slow], self.ocv.over(beside, u.temperature) + at_once)
+        voltage = sum([*modes, *slow], self.ocv.over(soc + state.shift, u.temperature) + at_once)
         pairs, side = (jnp.stack([x[-1] for x in each]) if each else jnp.zeros(0, soc.dtype) for each in (slow, modes))
         after = TheveninState(charge, pairs, side, core[-1], state.shift)
         return after, Output(*(from_blocks(x.reshape(shape), time) for x in (voltage, soc)))
