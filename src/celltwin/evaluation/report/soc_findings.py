@@ -103,9 +103,9 @@ def _doubt_under_faults(best: EstimatorRun) -> Finding | None:
         return None
     over = {condition: stress for condition, stress in best.stresses.items() if stress.over}
     untold = [
-        f"{condition.name} ({points_text(stress.mae.mean)}, {number_text(100 * stress.coverage, 0)} %)"
+        f"{condition.title} ({points_text(stress.mae.mean)}, {number_text(100 * stress.coverage, 0)} %)"
         if stress.coverage is not None
-        else condition.name
+        else condition.title
         for condition, stress in over.items()
         if stress.untold
     ]
@@ -170,7 +170,7 @@ def _weaknesses(metrics: EstimateMetrics, best: EstimatorRun) -> list[Finding]:
     stresses = [(stress.mae.mean, condition) for condition, stress in best.stresses.items() if finite(stress.mae.mean)]
     if len(stresses) > 1:
         worst, condition = max(stresses, key=lambda pair: or_infinity(pair[0]))
-        findings.append(("note", f"What troubles {best.name} most is {condition.name}: {points_text(worst)}."))
+        findings.append(("note", f"What troubles {best.name} most is {condition.title}: {points_text(worst)}."))
     return findings
 
 
@@ -179,7 +179,7 @@ def _stored(best: EstimatorRun) -> list[Finding]:
     if not stored:
         return []
     told = [
-        f"{condition.name}: "
+        f"{condition.title}: "
         + (f"{number_text(stress.returned / SECONDS_PER_MINUTE)} min" if stress.returned is not None else "never")
         + (f", in {stress.back} of {stress.runs} runs" if 0 < stress.back < stress.runs else "")
         for condition, stress in stored

@@ -6,6 +6,7 @@ worst sample is the worst of its records, then the mean over seeds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,11 @@ class EstimateEpoch(BaseModel):
 class Condition(NamedTuple):
     group: str
     name: str
+
+    @property
+    def title(self) -> str:
+        """Its name with minus signs for the hyphens before its numbers."""
+        return re.sub(r"-(?=\d)", "−", self.name)
 
 
 def start_condition(share: float) -> Condition:

@@ -85,7 +85,7 @@ def _data(metrics: EstimateMetrics, figures: Figures) -> dict[str, Any]:
             for m in ranked
             if m.history and any(m.history.values())
         },
-        "conditions": [{"name": c.name, "group": c.group} for c in conditions],
+        "conditions": [{"name": c.title, "group": c.group} for c in conditions],
         "stresses": {
             m.name: [
                 None
@@ -122,10 +122,11 @@ def _sections(metrics: EstimateMetrics, figures: Figures, config: Any, environme
         (
             "leaderboard",
             "Leaderboard",
-            "Ranked by the mean absolute error over all starts. Each start is the mean over the test cycles, from "
-            "there to their end; all columns after the starts are of the full start; ± is the standard deviation over "
-            "seeds. The best of the trained estimators is marked in each column: in the band it is what is nearest to "
-            "95 %, of NEES, the mean of (error / stated deviation)², what is nearest to 1.",
+            "Errors in points, ranked by the mean absolute error over all starts. Each start is the mean over the test "
+            "cycles, from there to their end; all columns after the starts are of the full start; ± is the standard "
+            "deviation over seeds. The best of the trained estimators is marked in each column: of the share of labels "
+            "in the 95 % band it is what is nearest to 95 %, of NEES, the mean of (error / stated deviation)², what is "
+            "nearest to 1.",
             soc_leaderboard_html(metrics),
         ),
         (

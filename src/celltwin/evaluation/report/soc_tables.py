@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from html import escape
@@ -41,7 +42,7 @@ def percent_text(share: float | None, digits: int = 1) -> str:
 def soc_leaderboard_html(metrics: EstimateMetrics) -> str:
     def mae(heading: str, figure: partial[Figure]) -> Column:
         return Column(
-            f"{heading} (points)",
+            re.sub(r"(?<=\d) (?=%|°C)", "\u00a0", heading),  # a number and its unit stay on one line
             lambda model: figure(model).mean,
             lambda model: figure_text(figure(model), 2),
             least_is_best=True,
@@ -49,13 +50,11 @@ def soc_leaderboard_html(metrics: EstimateMetrics) -> str:
 
     columns = [
         mae("MAE, all starts", partial(lambda m: m.headline)),
-        *(mae(sentence(start.name), partial(_mae_under, start)) for start in metrics.starts),
+        *(mae(sentence(start.title), partial(_mae_under, start)) for start in metrics.starts),
         *(mae(degrees_text(ambient), partial(_full_start_at, ambient)) for ambient in metrics.ambients),
-        Column(f"Worst after {SETTLED:.0f} s (points)", lambda m: m.overall.max_settled, digits=2, least_is_best=True),
-        Column("RMSE (points)", lambda m: m.overall.rmse, digits=2, least_is_best=True),
-        Column(
-            "In the 95 % band (%)", lambda m: m.overall.coverage, lambda m: percent_text(m.overall.coverage), aim=BAND
-        ),
+        Column(f"Worst after {SETTLED:.0f} s", lambda m: m.overall.max_settled, digits=2, least_is_best=True),
+        Column("RMSE", lambda m: m.overall.rmse, digits=2, least_is_best=True),
+        Column("In band (%)", lambda m: m.overall.coverage, lambda m: percent_text(m.overall.coverage), aim=BAND),
         Column("NEES", lambda m: m.overall.nees, digits=2, aim=1.0),
         Column("Parameters", lambda m: m.parameters, digits=0, least_is_best=True),
         Column("Weights (bytes)", lambda m: m.weight_bytes, digits=0, least_is_best=True),
@@ -123,7 +122,7 @@ def _condition_row(condition: Condition, stresses: Sequence[Stress | None]) -> s
     cells = "".join(
         "<td data-v=''>–</td>" if stress is None else _stress_cell(condition, stress, least) for stress in stresses
     )
-    return f'<tr><th scope="row">{escape(condition.name)}</th>{cells}</tr>'
+    return f'<tr><th scope="row">{escape(condition.title)}</th>{cells}</tr>'
 
 
 def _stress_cell(condition: Condition, stress: Stress, least: float | None) -> str:
