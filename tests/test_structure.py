@@ -65,6 +65,7 @@ ORDER = [
     "celltwin.learning.identification.refine",
     "celltwin.learning.identification",
     "celltwin.models.layers",
+    "celltwin.models.bounds",
     "celltwin.models.baselines",
     "celltwin.models.narx",
     "celltwin.models.edmd",

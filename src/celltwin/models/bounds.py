@@ -1,0 +1,98 @@
+"""Bounded answers: whatever a model is fed, it says a voltage that the cell could have.
+
+    u -> u, as far as it is finite and possible; else the last one that was, or the nearest possible
+    V -> V inside the cell's window and SLACK beyond; from there b + MORE tanh((V - b) / MORE), b its nearer end
+
+One wrapper serves every family, because all of them are finite for finite inputs of a bounded size: currents up to
+100C, -80 to 150 degC, steps from none to weeks. A sensor that fails for a few samples is bridged by its last value, and
+none of it stays in the state. Within these limits the wrapped model is the model: nothing is rounded and nothing moved.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from celltwin.data.record import Cell
+from celltwin.interface import Input, Output, Start, run
+
+SLACK, MORE = 0.1, 0.09  # V beyond the cell's window: followed without change, and approached from there
+LARGEST_RATE = 100.0  # 1/h, current over capacity
+COLDEST, HOTTEST, ROOM = -80.0, 150.0, 25.0  # degC; the last one where a temperature was never measured
+LONGEST = 1e6  # s, of a step
+STRAYED = 0.2  # of state of charge, below 0 and above 1, where a twin may wake
+CAPACITIES = (0.1, 10.0)  # least and largest capacity, of the cell's reference
+
+
+class BoundedState(NamedTuple):
+    inner: Any  # the model's
+    current: Array  # A, the last finite one
+    temperature: Array  # degC, likewise
+
+
+class Bounded(eqx.Module):
+    """A model that is shown possible inputs alone and answers within the cell's window."""
+
+    model: Any
+    window: tuple[float, float] = eqx.field(static=True)  # V
+    capacity: float = eqx.field(static=True)  # Ah, the reference
+
+    @classmethod
+    def of(cls, model: Any, cell: Cell) -> Bounded:
+        """`model` within the limits of `cell`."""
+        return cls(model, cell.voltage_limits_volt, cell.reference_capacity_ah)
+
+    def init(self, start: Start) -> BoundedState:
+        """Wakes the model; what the start does not know is a rested, half full cell at room temperature."""
+        low, high = self.window
+        voltage = jnp.clip(_known(start.voltage, 0.5 * (low + high)), low - SLACK, high + SLACK)
+        least, largest = (share * self.capacity for share in CAPACITIES)
+        capacity = jnp.clip(_known(start.capacity, self.capacity), least, largest)
+        current = self._current(_known(start.current, 0.0))
+        temperature = jnp.clip(_known(start.temperature, ROOM), COLDEST, HOTTEST)
+        soc = jnp.clip(_known(start.soc, 0.5), -STRAYED, 1.0 + STRAYED)
+        return BoundedState(self.model.init(Start(voltage, current, temperature, soc, capacity)), current, temperature)
+
+    def step(self, state: BoundedState, u: Input) -> tuple[BoundedState, Output]:
+        u = self._possible(u, _known(u.current, state.current), _known(u.temperature, state.temperature))
+        inner, output = self.model.step(state.inner, u)
+        return BoundedState(inner, u.current, u.temperature), self._limited(output)
+
+    def run(self, state: BoundedState, inputs: Input) -> tuple[BoundedState, Output]:
+        """What scanning `step` over inputs [time] gives, by the model's own way of running a record."""
+        u = self._possible(
+            inputs, _bridged(inputs.current, state.current), _bridged(inputs.temperature, state.temperature)
+        )
+        inner, output = run(self.model, state.inner, u)
+        return BoundedState(inner, u.current[-1], u.temperature[-1]), self._limited(output)
+
+    def penalty(self) -> Array:
+        return self.model.penalty() if hasattr(self.model, "penalty") else jnp.zeros(())
+
+    def _possible(self, u: Input, current: Array, temperature: Array) -> Input:
+        dt = jnp.clip(jnp.where(jnp.isnan(u.dt), 0.0, u.dt), 0.0, LONGEST)
+        return Input(self._current(current), jnp.clip(temperature, COLDEST, HOTTEST), dt)
+
+    def _current(self, current: Array) -> Array:
+        largest = LARGEST_RATE * self.capacity
+        return jnp.clip(current, -largest, largest)
+
+    def _limited(self, output: Output) -> Output:
+        low, high = self.window
+        inside = jnp.clip(output.voltage, low - SLACK, high + SLACK)
+        return Output(inside + MORE * jnp.tanh((output.voltage - inside) / MORE), output.soc)
+
+
+def _known(value: Array, otherwise: Any) -> Array:
+    """The value where it is finite."""
+    return jnp.where(jnp.isfinite(value), value, otherwise)
+
+
+def _bridged(values: Array, before: Array) -> Array:
+    """Values [time], those that are not finite replaced by the last finite one, or by `before`."""
+    place = jnp.where(jnp.isfinite(values), jnp.arange(1, len(values) + 1), 0)
+    return jnp.concatenate([before[None], values])[jax.lax.cummax(place)]
