@@ -72,20 +72,21 @@ def _of_estimators(metrics: EstimateMetrics) -> Table:
         return value, number_text(value, 2)
 
     columns: list[tuple[str, Cells]] = [
-        ("All starts", lambda m: (m.headline.mean, figure_text(m.headline, 2).replace(" ± ", " ±"))),
+        ("All", lambda m: (m.headline.mean, figure_text(m.headline, 2).replace(" ± ", " ±"))),
         ("Full", lambda m: points(m.overall.mae)),
         *((degrees_text(at), lambda m, at=at: points(m.at(at, FULL_START).mean)) for at in metrics.ambients),
         ("Worst", lambda m: points(m.overall.max_settled)),
         # What is nearest to 95 % is best.
-        ("Band %", lambda m: (_from_band(m.overall.coverage), percent_text(m.overall.coverage, 0))),
+        ("Band", lambda m: (_from_band(m.overall.coverage), percent_text(m.overall.coverage, 0))),
         ("Params", lambda m: (m.parameters, number_text(m.parameters, 0))),
         ("µs/step", lambda m: (m.microseconds_per_step, number_text(m.microseconds_per_step, 2))),
     ]
-    title = (
-        f"{metrics.dataset.name}: MAE of state of charge in points on the test cycles, nothing known at the start\n"
-        f"All starts: mean over those inside the cycle too; the rest of the full start. Worst: after {SETTLED:.0f} s"
+    title = f"{metrics.dataset.name}: MAE of state of charge in points on the test cycles, nothing known"
+    note = (
+        "All: mean over all starts. The others are of the full start. "
+        f"Worst: later than {SETTLED:.0f} s. Band: % of the labels in the 95 % band."
     )
-    return _board(title, columns, metrics.ranked)
+    return _board(title, columns, metrics.ranked, note)
 
 
 def _compared(figure: Figure) -> tuple[float | None, str]:
@@ -96,7 +97,7 @@ def _from_band(coverage: float | None) -> float | None:
     return None if coverage is None else abs(coverage - BAND)
 
 
-def _board(title: str, columns: Sequence[tuple[str, Cells]], ranked: Sequence[ModelFacts]) -> Table:
+def _board(title: str, columns: Sequence[tuple[str, Cells]], ranked: Sequence[ModelFacts], note: str = "") -> Table:
     """The best of the trained models is marked in each column."""
     table = Table(
         title=Text(title),
@@ -105,6 +106,8 @@ def _board(title: str, columns: Sequence[tuple[str, Cells]], ranked: Sequence[Mo
         show_edge=False,
         header_style="bold",
         title_justify="left",
+        caption=Text(note, style="dim") if note else None,
+        caption_justify="left",
     )
     table.add_column("Model", no_wrap=True)
     for heading, _ in columns:
