@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import reference
 from celltwin.interface import Input, Start, inputs_of, start_of
 from celltwin.physics.hysteresis import Stops
-from celltwin.physics.hysteretic import HystereticThevenin
-from celltwin.physics.ocv import OCV_NODES, fit_ohmic
+from celltwin.physics.hysteretic import OCV_NODES, HystereticThevenin
+from celltwin.physics.ocv import fit_ohmic
 
 f32 = jnp.float32
 GAPS = np.array([[0.004, 0.01, 0.006], [0.012, 0.003, 0.008]])
@@ -96,7 +96,7 @@ def test_it_wakes_on_the_branch_that_the_first_voltage_shows(excess, current, po
 def test_the_curve_it_starts_from_does_not_fall():
     # A cell seen over the lower half of its charge: least squares know nothing of the rest, and turn the curve down.
     record = reference.drive("half", seed=3, soc=0.5)
-    voltage, _ = fit_ohmic([record], (25.0,))
+    voltage, _ = fit_ohmic([record], (25.0,), OCV_NODES)
     made = HystereticThevenin.create([record])
     assert np.diff(voltage).min() < -0.05
     assert float(made.ocv.slope().min()) > -1e-5

@@ -22,10 +22,12 @@ from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.interface import Input, Output, Start
 from celltwin.physics.charge import Charge
 from celltwin.physics.hysteresis import Stops
-from celltwin.physics.ocv import OCV_NODES, Ocv, fit_ohmic
+from celltwin.physics.ocv import Ocv, fit_ohmic
 from celltwin.physics.thevenin import RESTED_RATE, Thevenin, TheveninState
 
 TIME_CONSTANTS = (4.0, 30.0, 150.0, 1000.0)  # s, where training starts
+# Closest below a tenth of the charge, where such a curve falls steeply.
+OCV_NODES = tuple(np.round(np.r_[np.linspace(-0.02, 0.1, 25)[:-1], np.linspace(0.1, 1.0, 37), 1.03], 4).tolist())
 
 
 class HystereticState(NamedTuple):
@@ -53,9 +55,9 @@ class HystereticThevenin(eqx.Module):
     def create(cls, records: Sequence[Record], time_constants: Sequence[float] = TIME_CONSTANTS) -> HystereticThevenin:
         """A circuit to be trained, that starts from the least-squares OCV and resistance of the records."""
         circuit = Thevenin.create(records, time_constants)
-        voltage = _rising(fit_ohmic(records, circuit.temperatures)[0], records)
+        voltage = _rising(fit_ohmic(records, circuit.temperatures, OCV_NODES)[0], records)
         # The start tells the side of the hysteresis, and cannot tell a misaligned charge as well.
-        circuit = replace(circuit, ocv=Ocv.of(voltage, circuit.temperatures), wake=None)
+        circuit = replace(circuit, ocv=Ocv.of(voltage, circuit.temperatures, OCV_NODES), wake=None)
         return cls(circuit, Stops.create())
 
     @property
