@@ -155,7 +155,7 @@ register(
         "koopman",
         "deep Koopman with control: a learned lift with stable linear dynamics",
         lambda records, domain, key, base: Koopman.create(records, domain, key),
-        NETWORK,
+        NETWORK.model_copy(update={"learning_rate": 6e-3}),
     )
 )
 register(

@@ -10,6 +10,11 @@ NIPS 30 (2017). The lift g and the readout h are networks that state of charge a
 Lambda = -diag(1 / tau), with tau = exp(a + b (1/T - 1/T_0)) > 0: every eigenvalue is real and negative, whatever
 training does, as those of a cell that relaxes to equilibrium are. The discretisation is exact for a current held over
 the step, so any dt serves.
+
+The loss is that of every model here: the error of the simulation, over hundreds of steps from a state that is carried
+on, which is the multi-step term of the literature. Its two others hold by construction. A state once lifted is moved by
+Lambda alone and never lifted anew, so the latent dynamics are linear without residual; and the reconstruction of what
+was lifted, h(w(V_0, ...)), is the first sample of each simulation and counts with the others.
 """
 
 from __future__ import annotations
@@ -55,7 +60,7 @@ class Koopman(eqx.Module):
 
     @classmethod
     def create(
-        cls, records: Sequence[Record], domain: Domain, key: Array, modes: int = 32, hidden: int = 32
+        cls, records: Sequence[Record], domain: Domain, key: Array, modes: int = 64, hidden: int = 32
     ) -> Koopman:
         keys = jax.random.split(key, 4)
         exogenous = 2 + len(SOC_FEATURES)
