@@ -95,7 +95,7 @@ def _main(
 Data = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder with a dataset.toml, its path, or a registered name.")
 ]
-TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file that fit or benchmark wrote.")]
+TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file of fit or benchmark, or a pretrained name.")]
 SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: \\[splits.NAME].")]
 CurrentSign = Annotated[
     str | None,

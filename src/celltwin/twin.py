@@ -123,8 +123,26 @@ class Twin:
         return Path(path)
 
 
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def pretrained() -> list[str]:
+    """Names of the twins that come with the package."""
+    return sorted(path.relative_to(PRETRAINED).with_suffix("").as_posix() for path in PRETRAINED.glob("*/*.twin"))
+
+
 def load(path: str | Path) -> Twin:
-    """Read a twin. Raises CelltwinError for a missing, damaged or foreign file, or one of a newer format."""
+    """Read a twin from a file, or the pretrained one of that name.
+
+    Raises CelltwinError for a missing, damaged or foreign file, or one of a newer format.
+    """
+    if not Path(path).exists():
+        if str(path) in pretrained():
+            path = PRETRAINED / f"{path}.twin"
+        elif Path(path).suffix != ".twin":
+            raise CelltwinError(
+                f"there is no twin {path}", expected=f"a file, or one of {', '.join(pretrained()) or 'none'}"
+            )
     about = files.load_about(path)
     if about.get("kind") != "celltwin" or "modules" not in about:
         raise CelltwinError(f"{path} is not a twin", expected="a file that celltwin fit or benchmark wrote")

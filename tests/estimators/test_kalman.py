@@ -52,6 +52,7 @@ def linear_filter(kind: str, noise: Noise) -> Kalman:
 
 NOISE = Noise(
     reading=jnp.log(jnp.asarray([0.5, 0.5])),
+    loaded=jnp.asarray(CERTAIN),
     error=jnp.log(jnp.asarray([0.7, 0.7])),
     error_second=jnp.log(jnp.asarray(300.0)),
     walk=jnp.asarray([np.log(0.3), np.log(1.0), np.log(0.3), CERTAIN]),

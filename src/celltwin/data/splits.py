@@ -91,7 +91,10 @@ def refuse_seen(domain: Domain, split: Split) -> None:
 
 
 def refuse_label(
-    inputs: Mapping[str, np.ndarray], computed_from: Mapping[str, Sequence[str]], label: np.ndarray
+    inputs: Mapping[str, np.ndarray],
+    computed_from: Mapping[str, Sequence[str]],
+    label: np.ndarray,
+    demonstration: bool = False,
 ) -> None:
     """Refuse an input that is, or is computed from, the label.
 
@@ -99,10 +102,13 @@ def refuse_label(
         inputs: each input's values [time].
         computed_from: the columns that each input was computed from, declared by whoever made it.
         label: the state of charge [time], a fraction.
+        demonstration: let everything pass, to show what a leak does to a score.
 
     Raises CelltwinError for an input with a label among its columns, one with no declared origin, and one whose
     values give the label away: an affine function of it, or of its trailing mean over up to 500 samples.
     """
+    if demonstration:
+        return
     for name, values in inputs.items():
         origin = set(computed_from.get(name, ()))
         if not origin:

@@ -8,6 +8,7 @@
     y = U + exp(rho) (V - U) + m e + r      V, U: voltage and open-circuit voltage of model.step, driven by
                                             (I - b Q) exp(-kappa): a faded cell is a smaller cell
     m = sqrt(1 + (U' / s)^2)                a curve is wrong sideways too: most where it is steep
+    r ~ N(0, r_T^2 + (q (V - U))^2)         and a model is the more wrong the more the cell is loaded
 
 Noise w ~ N(0, Q dt) is added to x before the step, so that one call of `step` gives the new state and the voltage
 together, for a circuit and for a network alike. With A A^T = P + Q dt, and F, G the derivatives of new state and
@@ -50,6 +51,7 @@ LIMITS = {
 }
 THETA = ("offset", "error", "resistance", "capacity")
 GATE = 4.0
+SURPRISE, HIGHEST_RATE, WEATHER = 1.0, 50.0, (-60.0, 120.0)  # V, 1/h, degC: beyond these a sensor is not believed
 STORED = 0.1  # doubt of a stored state of charge
 GRID = tuple(np.linspace(0.0, 1.0, 41).tolist())
 
@@ -64,6 +66,7 @@ class Noise(eqx.Module):
     """Logarithms of standard deviations, in UNITS."""
 
     reading: Array  # [2]: at -20 and 40 degC and on the line between, of the voltage in units of 10 mV
+    loaded: Array  # the share q of the overpotential
     error: Array  # [2] likewise, of e
     error_second: Array  # s, time constant of e
     walk: Array  # [4] per root hour: soc, pairs, offset, and resistance with capacity
@@ -75,6 +78,7 @@ def assumed_noise() -> Noise:
     """Where training starts, or what is used without."""
     return Noise(
         reading=jnp.log(jnp.asarray([2.5, 1.5])),
+        loaded=jnp.log(jnp.asarray(0.15)),
         error=jnp.log(jnp.asarray([3.0, 1.2])),
         error_second=jnp.log(jnp.asarray(400.0)),
         walk=jnp.log(jnp.asarray([0.3, 3.0, 0.3, 0.3])),
@@ -153,8 +157,10 @@ class Kalman(eqx.Module):
 
     def step(self, state: KalmanState, y: Measurement) -> tuple[KalmanState, Estimate]:
         measured = jnp.isfinite(y.voltage)
+        capacity = _charge(state.model).capacity
         current = jnp.where(jnp.isfinite(y.current), y.current, state.held[0])
-        temperature = jnp.where(jnp.isfinite(y.temperature), y.temperature, state.held[1])
+        current = jnp.clip(current, -HIGHEST_RATE * capacity, HIGHEST_RATE * capacity)
+        temperature = jnp.clip(jnp.where(jnp.isfinite(y.temperature), y.temperature, state.held[1]), *WEATHER)
         u = Input(current, temperature, y.dt)
         _, reading, error_std = self._levels(temperature)
         fade = jnp.exp(-y.dt / jnp.exp(self.noise.error_second))
@@ -173,10 +179,11 @@ class Kalman(eqx.Module):
 
         def respond(delta: Array) -> tuple[Array, Array]:
             """New state in UNITS, of which only differences count, and voltage, for a deviation from the estimate."""
-            after, theta, voltage = self._drive(state, delta, u, fade)
+            after, theta, voltage, _ = self._drive(state, delta, u, fade)
             return self._vector(after, theta), voltage
 
-        after, theta, voltage = self._drive(state, jnp.zeros_like(wander), u, fade)
+        after, theta, voltage, drop = self._drive(state, jnp.zeros_like(wander), u, fade)
+        reading = jnp.sqrt(reading**2 + (jnp.exp(self.noise.loaded) * drop) ** 2)
         if self.kind == "ekf":
             f, g = jax.jacfwd(respond)(jnp.zeros_like(wander))
             noisy = jnp.concatenate([state.root, jnp.diag(wander)], axis=1)
@@ -184,7 +191,7 @@ class Kalman(eqx.Module):
         else:
             moved, seen, shift, mean = self._sigma(respond, state.root, wander, self._vector(after, theta))
 
-        innovation = jnp.where(measured, y.voltage - mean, 0.0)
+        innovation = jnp.clip(jnp.where(measured, y.voltage, mean) - mean, -SURPRISE, SURPRISE)
         expected = jnp.sum(seen**2) + reading**2
         doubtful = jnp.maximum(innovation**2 / (self.gate**2 * expected) - 1.0, 0.0)
         blur = jnp.sqrt(reading**2 + doubtful * expected)
@@ -210,8 +217,8 @@ class Kalman(eqx.Module):
         theta = jnp.stack([start[0] * units[0], error, start[1] * units[2], start[2] * units[3]])
         return theta, reading, error
 
-    def _drive(self, state: KalmanState, delta: Array, u: Input, fade: Array) -> tuple[Any, Array, Array]:
-        """Model state, theta and voltage after the step, from a deviation (in UNITS) of the estimate before it."""
+    def _drive(self, state: KalmanState, delta: Array, u: Input, fade: Array) -> tuple[Any, Array, Array, Array]:
+        """Model state, theta, voltage and overpotential after the step, from a deviation (in UNITS) before it."""
         before, theta = self._moved(state.model, state.theta, delta, limited=False)
         offset, error, resistance, capacity = (theta[i] * UNITS[name] for i, name in enumerate(THETA))
         reference = _charge(before).capacity
@@ -219,9 +226,9 @@ class Kalman(eqx.Module):
         after, output = self.base.model.step(before, Input(current, u.temperature, u.dt))
         at_rest = _ocv(self.base.model, output.soc, u.temperature, output.voltage)
         times = self._sideways(output.soc, u.temperature)
-        voltage = at_rest + jnp.exp(resistance) * (output.voltage - at_rest) + times * fade * error
+        drop = jnp.exp(resistance) * (output.voltage - at_rest)
         kept = jnp.ones_like(theta).at[THETA.index("error")].set(fade)
-        return after, theta * kept, voltage
+        return after, theta * kept, at_rest + drop + times * fade * error, drop
 
     def _sideways(self, soc: Array, temperature: Array) -> Array:
         """The factor m at a state of charge."""
