@@ -31,6 +31,7 @@ from celltwin.fleet import Fleet
 from celltwin.interface import Input, Output, Start, simulate
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.thevenin import Thevenin
+from celltwin.simulator import Simulator
 
 SECONDS = 3600
 NODES = 11
@@ -203,6 +204,27 @@ def by_pybamm(c: Circuit, current: np.ndarray) -> Callable[[], np.ndarray]:
     return best
 
 
+def call_from_numpy(model: Thevenin, start: Start, inputs: Input) -> None:
+    """Microseconds of a call of `Simulator`, of its compiled program alone on an array of JAX, and the difference."""
+    simulator, numbers = Simulator(model, (SECONDS,)), Start(*map(float, start))
+    print(f"\n{'called from NumPy':<18}{'samples':>10}{'us/call':>10}{'program':>10}{'beyond it':>10}")
+    for samples in (1, 60, SECONDS):
+        record = Input(*(column[:samples] for column in inputs))
+        packed = jnp.zeros(len(start) + len(inputs) * simulator.padded(samples), jnp.float32)
+        ways = (lambda r=record: simulator(numbers, r), lambda x=packed: simulator.program(x).block_until_ready())
+        # Turn by turn, so that what else the machine does meets both alike.
+        times = np.array([[once_timed(way) for way in ways] for _ in range(2000)])
+        whole, program = 1e6 * np.median(times, axis=0)
+        beyond = 1e6 * float(np.median(times[:, 0] - times[:, 1]))
+        print(f"{'':<18}{samples:>10}{whole:>10.1f}{program:>10.1f}{beyond:>10.1f}")
+
+
+def once_timed(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=10_000)
@@ -235,6 +257,7 @@ def main() -> None:
     for name, work in one.items():
         apart = 1e3 * float(np.abs(work() - reference).max())
         print(f"{name:<18}{1e6 * taken[name] / SECONDS:>10.3f}{taken[name] / taken['celltwin']:>16.2f}{apart:>10.3f}")
+    call_from_numpy(model, start, inputs)
     slope = median(lambda: jax.block_until_ready(gradient(model)), chosen.repeats)
     count = sum(x.size for x in jax.tree.leaves(model))
     print(f"\ngradient to all {count} parameters, {SECONDS} s: celltwin {1e6 * slope / SECONDS:.3f} us/step;")

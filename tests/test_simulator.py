@@ -53,9 +53,9 @@ def test_a_start_of_arrays_is_refused(twins, drives):
 
 def test_few_programs_serve_all_lengths(twins):
     simulator = Simulator(twins["hold"].model, lengths=[3600, 100])
-    assert [simulator._padded(n) for n in (1, 64, 65, 80, 81, 100, 101, 1000)] == [40, 64, 80, 80, 96, 100, 112, 1024]
-    assert [simulator._padded(n) for n in (3585, 3600, 3601)] == [3600, 3600, 4096]
+    assert [simulator.padded(n) for n in (1, 64, 65, 80, 81, 100, 101, 1000)] == [40, 64, 80, 80, 96, 100, 112, 1024]
+    assert [simulator.padded(n) for n in (3585, 3600, 3601)] == [3600, 3600, 4096]
     plain = Simulator(twins["hold"].model)
-    padded = {plain._padded(n) for n in range(1, 100_000)}
+    padded = {plain.padded(n) for n in range(1, 100_000)}
     assert len(padded) < 50
-    assert all(n <= plain._padded(n) <= max(1.25 * n + 1, SHORTEST) for n in range(1, 100_000))
+    assert all(n <= plain.padded(n) <= max(1.25 * n + 1, SHORTEST) for n in range(1, 100_000))

@@ -46,7 +46,7 @@ class Simulator:
             columns = numbers[start:].reshape(pieces, -1)
             return jnp.stack(simulate(model, Start(*numbers[:start]), Input(*columns)))
 
-        self._run = jax.jit(packed)
+        self.program = jax.jit(packed)  # [start, current, temperature, dt] as one array to [voltage, soc]
 
     def __call__(self, start: Start, inputs: Input) -> Output:
         """Voltage in V and state of charge, [time], for a start of numbers and inputs of arrays [time] or numbers.
@@ -58,7 +58,7 @@ class Simulator:
         time = max((shape[0] for shape in shapes), default=0)
         if not time or shapes != {(time,)}:
             raise _misshapen("inputs", inputs, "columns [time] of one length of at least 1, or numbers")
-        length, first = self._padded(time), len(Start._fields)
+        length, first = self.padded(time), len(Start._fields)
         numbers = np.zeros(first + len(Input._fields) * length, np.float32)
         try:
             numbers[:first] = start
@@ -68,10 +68,10 @@ class Simulator:
         for row, column in zip(columns, inputs, strict=True):
             row[:time] = column
         # Beyond the end: steps of no length, which come after everything that is given back.
-        voltage, soc = np.asarray(self._run(numbers))
+        voltage, soc = np.asarray(self.program(numbers))
         return Output(voltage[:time], soc[:time])
 
-    def _padded(self, time: int) -> int:
+    def padded(self, time: int) -> int:
         """The next length that there is, or will be, a program for."""
         octave = max(SHORTEST, 1 << (time - 1).bit_length()) // 8
         regular = octave * next(q for q in (5, 6, 7, 8) if q * octave >= time)
