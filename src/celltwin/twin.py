@@ -24,7 +24,7 @@ from celltwin import __version__, files
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import Estimate, Input, Output, Start, estimate_records, run, simulate_records
+from celltwin.interface import CHUNK, Estimate, Input, Output, Start, estimate_records, run, simulate_records
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
@@ -69,7 +69,9 @@ class Twin:
     def in_domain(self, record: Record, soc: Any) -> np.ndarray:
         """True where a sample lies inside the training domain: [time]."""
         columns = (record.current, record.filled_temperature, soc, record.dt)
-        return np.asarray(self.domain.contains(*(jnp.asarray(c, jnp.float32) for c in columns)))
+        padding = -len(record) % CHUNK  # so that records of other lengths reuse the same programs
+        padded = (np.pad(np.asarray(column, np.float32), (0, padding)) for column in columns)
+        return np.asarray(self.domain.contains(*map(jnp.asarray, padded)))[: len(record)]
 
     def with_facts(self, record: Record) -> Record:
         """The record with this twin's cell, and for a voltage model an initial SOC, where it has none of its own.
