@@ -40,11 +40,11 @@ class Simulator:
         self._lengths: list[int] = []
         for length in lengths:
             insort(self._lengths, int(length))
-        start, pieces = len(Start._fields), len(Input._fields)
+        first = self._first = len(Start._fields)
 
         def packed(numbers: Array) -> Array:
-            columns = numbers[start:].reshape(pieces, -1)
-            return jnp.stack(simulate(model, Start(*numbers[:start]), Input(*columns)))
+            columns = numbers[first:].reshape(len(Input._fields), -1)
+            return jnp.stack(simulate(model, Start(*numbers[:first]), Input(*columns)))
 
         self.program = jax.jit(packed)  # [start, current, temperature, dt] as one array to [voltage, soc]
 
@@ -54,19 +54,22 @@ class Simulator:
         Raises CelltwinError where the columns of the inputs differ in length or none has any, and where the start is
         not of numbers.
         """
-        shapes = {np.shape(column) for column in inputs} - {()}
-        time = max((shape[0] for shape in shapes), default=0)
-        if not time or shapes != {(time,)}:
+        # Every line here is some of the few microseconds: no sets, no views, no generators.
+        shapes = [column.shape if type(column) is np.ndarray else np.shape(column) for column in inputs]
+        columns = [shape for shape in shapes if shape]
+        if not columns or len(columns[0]) != 1 or not columns[0][0] or columns.count(columns[0]) != len(columns):
             raise _misshapen("inputs", inputs, "columns [time] of one length of at least 1, or numbers")
-        length, first = self.padded(time), len(Start._fields)
-        numbers = np.zeros(first + len(Input._fields) * length, np.float32)
+        time = columns[0][0]
+        length = self.padded(time)
+        numbers = np.zeros(self._first + len(inputs) * length, np.float32)
         try:
-            numbers[:first] = start
+            numbers[: self._first] = start
         except (ValueError, TypeError) as error:
             raise _misshapen("a start", start, "numbers") from error
-        columns = numbers[first:].reshape(-1, length)
-        for row, column in zip(columns, inputs, strict=True):
-            row[:time] = column
+        at = self._first
+        for column in inputs:
+            numbers[at : at + time] = column
+            at += length
         # Beyond the end: steps of no length, which come after everything that is given back.
         voltage, soc = np.asarray(self.program(numbers))
         return Output(voltage[:time], soc[:time])
