@@ -68,7 +68,7 @@ def test_sensors_are_wrong_as_they_say():
     batch = SOC.stack(records, 60)
     wrong = RIGHT._replace(voltage=0.01, current=0.02, gain=-0.1, temperature=4.0)
     sensors = jnp.asarray([RIGHT, wrong], jnp.float32)
-    start, inputs = SOC.distort(batch.start, batch.inputs, batch.target, sensors)
+    start, inputs = SOC.distort(batch.start, batch.inputs, sensors)
     for clean, seen in zip([*batch.start, *batch.inputs], [*start, *inputs], strict=True):
         np.testing.assert_array_equal(clean[0], seen[0])
     assert np.isnan(start.soc).all()
@@ -84,26 +84,17 @@ def test_a_cell_of_more_resistance_drops_more_and_most_in_the_cold():
         [reference.drive("a", seed=1, samples=60), reference.drive("b", seed=1, samples=60, ambient=-10)], 60
     )
     sensors = jnp.asarray([RIGHT._replace(resistance=0.2)] * 2, jnp.float32)
-    _, inputs = SOC.distort(batch.start, batch.inputs, batch.target, sensors)
+    _, inputs = SOC.distort(batch.start, batch.inputs, sensors)
     more = np.asarray(inputs.voltage) - batch.inputs.voltage
     loaded = np.abs(batch.inputs.current[0]) > 0.1
     assert (np.sign(more) == np.sign(batch.inputs.current))[:, loaded].all()
     assert (np.abs(more[1]) > 2 * np.abs(more[0]))[loaded].all()
 
 
-def test_another_cells_curve_waves_over_charge():
-    batch = SOC.stack([reference.drive("a", seed=1, samples=600, noise=0.0)], 600)
-    sensors = jnp.asarray([RIGHT._replace(curve=0.02, waves=2.0, phase=0.25)], jnp.float32)
-    _, inputs = SOC.distort(batch.start, batch.inputs, batch.target, sensors)
-    expected = 0.02 * np.cos(2 * np.pi * 2.0 * np.asarray(batch.target[0]))
-    np.testing.assert_allclose(inputs.voltage[0] - batch.inputs.voltage[0], expected, atol=1e-5)
-
-
 def test_some_episodes_have_perfect_sensors_and_some_faded_cells():
     draw = np.random.default_rng(0)
     drawn = np.stack([SOC.sensors(draw) for _ in range(2000)])
     gain = drawn[:, Sensors._fields.index("gain")]
-    wave = [Sensors._fields.index(name) for name in ("waves", "phase")]
-    assert 0.2 < (np.delete(drawn, wave, axis=1) == 0).all(axis=1).mean() < 0.3
+    assert 0.2 < (drawn == 0).all(axis=1).mean() < 0.3
     assert 0.1 < (gain < -0.04).mean() < 0.15
     assert drawn.shape == (2000, len(Sensors._fields))

@@ -6,10 +6,10 @@ Voltage is trained on the squared error of the closed-loop simulation. State of 
 
 with e' = e held constant, so that the estimate follows the robust first term and the second teaches s alone to be
 honest. A start is drawn anywhere in a record, with nothing known of the charge, and each episode has a cell and sensors
-of its own: offsets of voltage, current and temperature, a gain of the current, somewhat other resistance and
-open-circuit voltage, for one cell is not the next; and, in some, a cell whose capacity has faded. A cell of capacity
-(1 - f) Q driven with current (1 - f) I passes through the same states of charge at the same voltages as the fresh one
-at I: that is how a faded cell is made from a record of a fresh one.
+of its own: offsets of voltage, current and temperature, a gain of the current, somewhat other resistance, for one cell
+is not the next; and, in some, a cell whose capacity has faded. A cell of capacity (1 - f) Q driven with (1 - f) I
+passes through the same states of charge at the same voltages as the fresh one at I: that is how a faded cell is made
+from a record of a fresh one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Voltage:
         """A voltage model is trained on what was measured, as it is."""
         return np.zeros(0, np.float32)
 
-    def distort(self, start: Start, inputs: Any, target: jax.Array, sensors: jax.Array) -> tuple[Start, Any]:
+    def distort(self, start: Start, inputs: Any, sensors: jax.Array) -> tuple[Start, Any]:
         return start, inputs
 
 
@@ -81,16 +81,12 @@ class Sensors(NamedTuple):
     gain: Any  # of the current
     temperature: Any  # K, offset
     resistance: Any  # by how much more the cell drops, of TYPICAL_DROP
-    curve: Any  # V, amplitude of a wave over state of charge in the cell's open-circuit voltage
-    waves: Any  # of them from empty to full
-    phase: Any  # of the wave, in turns
 
 
 STARTS = (0.0, 0.25, 0.5, 0.75)  # fractions of a cycle at which an estimator is woken, knowing nothing
 SOFT = 0.3  # points below which the loss of an error is quadratic
 DOUBT_WEIGHT = 0.1  # w
-SPREAD = Sensors(8e-3, 0.03, 0.01, 3.5, 0.2, 5e-3, 0.0, 0.0)  # standard deviations
-WAVES = (0.5, 3.0)
+SPREAD = Sensors(voltage=8e-3, current=0.03, gain=0.01, temperature=3.5, resistance=0.2)  # standard deviations
 TYPICAL_DROP, DROP_HALVES = 0.08, 25.0  # V at 1C and 25 degC; K over which it halves
 CLEAN, FADED = 0.3, 0.15  # shares of the episodes with perfect sensors, and with a faded cell
 MOST_FADED = 0.25
@@ -133,31 +129,24 @@ class StateOfCharge:
         clean, faded = draw.random(2) < (CLEAN, FADED)
         spread = np.array(SPREAD) * draw.standard_normal(len(SPREAD)) * (0.0 if clean else 1.0)
         drawn = Sensors(*spread)
-        drawn = drawn._replace(waves=draw.uniform(*WAVES), phase=draw.random())
         if faded:
             drawn = drawn._replace(gain=drawn.gain - draw.uniform(0.0, MOST_FADED))
         return np.array(drawn, np.float32)
 
-    def distort(
-        self, start: Start, inputs: Measurement, target: jax.Array, sensors: jax.Array
-    ) -> tuple[Start, Measurement]:
-        """Start [lanes] and measurements [lanes, time] as the sensors [lanes, 8] show them.
-
-        The target decides where on its curve the other cell stands, as it decides the voltage of any cell.
-        """
+    def distort(self, start: Start, inputs: Measurement, sensors: jax.Array) -> tuple[Start, Measurement]:
+        """Start [lanes] and measurements [lanes, time] as the sensors [lanes, 5] show them."""
         wrong = Sensors(*sensors.T)
 
-        def seen(shown: Any, soc: jax.Array, wrong: Sensors, capacity: jax.Array) -> Any:
-            wave = wrong.curve * jnp.sin(2 * jnp.pi * (wrong.waves * soc + wrong.phase))
+        def seen(shown: Any, wrong: Sensors, capacity: jax.Array) -> Any:
             drop = TYPICAL_DROP * 2.0 ** ((25.0 - shown.temperature) / DROP_HALVES) * shown.current / capacity
             return shown._replace(
-                voltage=shown.voltage + wrong.voltage + wave + wrong.resistance * drop,
+                voltage=shown.voltage + wrong.voltage + wrong.resistance * drop,
                 current=shown.current * (1.0 + wrong.gain) + wrong.current * capacity,
                 temperature=shown.temperature + wrong.temperature,
             )
 
         wide = Sensors(*(w[:, None] for w in wrong))
-        return seen(start, target[:, 0], wrong, start.capacity), seen(inputs, target, wide, start.capacity[:, None])
+        return seen(start, wrong, start.capacity), seen(inputs, wide, start.capacity[:, None])
 
 
 Task = Voltage | StateOfCharge

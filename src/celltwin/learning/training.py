@@ -254,7 +254,7 @@ class _Adam:
 
     def _update(self, params, lanes, data, starts, record, chunk, fresh, sensors):
         inputs, target, mask = jax.tree.map(lambda a: a[record, chunk], data)
-        start, inputs = self.task.distort(Start(*(a[record, chunk] for a in starts)), inputs, target, sensors)
+        start, inputs = self.task.distort(Start(*(a[record, chunk] for a in starts)), inputs, sensors)
 
         def loss(params):
             model = eqx.combine(params, self.frozen)
