@@ -1,5 +1,5 @@
 // What the programs of both benchmarks' pages share.
-const colours = 10;
+const colours = 14;
 const colour = (name) => variable(`--c${data.models.findIndex((m) => m.name === name) % colours}`);
 
 // --- residuals: medians of all, the band of one ---

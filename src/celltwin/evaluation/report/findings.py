@@ -47,7 +47,8 @@ def findings_of(metrics: Metrics, figures: Figures) -> list[Finding]:
 def stored_findings(figures: Figures, what: str) -> list[Finding]:
     """Whether the stored predictions give what the rows say."""
     if figures.differing:
-        some = "; ".join(figures.differing[:5]) + ("; …" if len(figures.differing) > 5 else "")
+        more = len(figures.differing) - 5
+        some = "; ".join(figures.differing[:5]) + (f" and {more} more" if more > 0 else "")
         return [("bad", f"The stored predictions give another {what} than metrics.json for {some}.")]
     if figures.compared:
         return [("good", f"The stored predictions give the {what} of metrics.json in all {figures.compared} cases.")]

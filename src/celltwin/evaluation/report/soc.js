@@ -30,9 +30,9 @@ function drawRobustness() {
   const [least, most] = extent([...values, data.limit]);
   const ticks = [-2, -1, 0, 1, 2].flatMap((d) => [1, 2, 5].map((m) => m * 10 ** d)).filter((v) => v > least / 2 && v < most * 2);
   const holder = find("robustness-figure");
-  holder.style.height = `${120 + 19 * ((places.at(-1) ?? 0) + 2)}px`;
+  holder.style.height = `${140 + 19 * ((places.at(-1) ?? 0) + 2)}px`;
   draw("robustness-figure", traces, {
-    margin: { l: 64, r: 16, t: 64, b: 46 },
+    margin: { l: 64, r: 16, t: 46 + 20 * Math.ceil(traces.length / 5), b: 46 },
     xaxis: axis("Mean absolute error (points); × marks an error over the limit that the band does not own up to", {
       type: "log", tickvals: ticks, ticktext: ticks.map(String), range: [Math.log10(least / 1.3), Math.log10(most * 1.3)] }),
     yaxis: axis("", { tickvals: places, ticktext: conditions.map((c) => plain(c.name)), zeroline: false,

@@ -135,7 +135,7 @@ def _stress_cell(condition: Condition, stress: Stress, least: float | None) -> s
     )
     lines = f"<small>{number_text(stress.worst)} · {share} %</small>"
     if condition.group == "stored":
-        lines += f"<small>{_back_text(stress)}</small>"
+        lines += "".join(f"<small>{text}</small>" for text in _back_texts(stress))
     classes = ["least"] * (mae is not None and mae == least) + ["untold"] * stress.untold
     marks = f' class="{" ".join(classes)}"' if classes else ""
     return (
@@ -144,12 +144,12 @@ def _stress_cell(condition: Condition, stress: Stress, least: float | None) -> s
     )
 
 
-def _back_text(stress: Stress) -> str:
+def _back_texts(stress: Stress) -> list[str]:
     """When it is back to a small error, and in how many of the runs where not in all."""
     if stress.returned is None:
-        return "never back"
-    some = f", {stress.back} of {stress.runs}" if stress.back < stress.runs else ""
-    return f"back in {number_text(stress.returned / SECONDS_PER_MINUTE)} min{some}"
+        return ["never back"]
+    some = [f"{stress.back} of {stress.runs}"] if stress.back < stress.runs else []
+    return [f"back {number_text(stress.returned / SECONDS_PER_MINUTE)} min", *some]
 
 
 # Of the table of all rows, which the page's program fills: heading, the row's field, digits (none for text), scale.
@@ -175,10 +175,14 @@ ROW_COLUMNS: tuple[tuple[str, str, int | None, float], ...] = (
 
 
 def rows_of(metrics: EstimateMetrics) -> dict[str, list[object]]:
-    """All rows of `metrics.json` as columns: the data of the table of all rows."""
+    """All rows of `metrics.json` as columns, to six digits: the data of the table of all rows."""
+
+    def brief(value: object) -> object:
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
     pairs = [(model, row) for model in metrics.ranked for row in model.rows]
     columns: dict[str, list[object]] = {"model": [model.name for model, _ in pairs]}
-    return columns | {field: [getattr(row, field) for _, row in pairs] for _, field, _, _ in ROW_COLUMNS}
+    return columns | {field: [brief(getattr(row, field)) for _, row in pairs] for _, field, _, _ in ROW_COLUMNS}
 
 
 def soc_rows_html() -> str:
