@@ -40,6 +40,7 @@ class Simulator:
         self._lengths: list[int] = []
         for length in lengths:
             insort(self._lengths, int(length))
+        self._padded: dict[int, int] = {}
         first = self._first = len(Start._fields)
 
         def packed(numbers: Array) -> Array:
@@ -54,25 +55,32 @@ class Simulator:
         Raises CelltwinError where the columns of the inputs differ in length or none has any, and where the start is
         not of numbers.
         """
+        numbers, time = self.packed(start, inputs)
+        voltage, soc = np.asarray(self.program(numbers))
+        return Output(voltage[:time], soc[:time])
+
+    def packed(self, start: Start, inputs: Input) -> tuple[np.ndarray, int]:
+        """What the program takes, as one array, and the number of samples before the padding."""
         # Every line here is some of the few microseconds: no sets, no views, no generators.
         shapes = [column.shape if type(column) is np.ndarray else np.shape(column) for column in inputs]
         columns = [shape for shape in shapes if shape]
         if not columns or len(columns[0]) != 1 or not columns[0][0] or columns.count(columns[0]) != len(columns):
             raise _misshapen("inputs", inputs, "columns [time] of one length of at least 1, or numbers")
         time = columns[0][0]
-        length = self.padded(time)
+        length = self._padded.get(time)
+        if length is None:
+            length = self._padded[time] = self.padded(time)
         numbers = np.zeros(self._first + len(inputs) * length, np.float32)
         try:
             numbers[: self._first] = start
         except (ValueError, TypeError) as error:
             raise _misshapen("a start", start, "numbers") from error
         at = self._first
+        # Beyond the end: steps of no length, which come after everything that is given back.
         for column in inputs:
             numbers[at : at + time] = column
             at += length
-        # Beyond the end: steps of no length, which come after everything that is given back.
-        voltage, soc = np.asarray(self.program(numbers))
-        return Output(voltage[:time], soc[:time])
+        return numbers, time
 
     def padded(self, time: int) -> int:
         """The next length that there is, or will be, a program for."""
