@@ -31,6 +31,7 @@ from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report
 from celltwin.learning import training
 from celltwin.learning.plan import Plan
+from celltwin.learning.tasks import TASKS
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -392,7 +393,8 @@ def _bars() -> Iterator[jobs.Listen]:
                     tasks[job] = progress.add_task(job, total=1.0, last="")
             progress.update(tasks[job], completed=share)
             if round_ is not None:
-                checked = "" if round_.validate != round_.validate else f", validation {round_.validate:.1f} mV"
+                unit = TASKS[models.family(job.rpartition("-")[0]).task].unit
+                checked = "" if round_.validate != round_.validate else f", validation {round_.validate:.2f} {unit}"
                 progress.update(tasks[job], last=f"training {round_.train:.2f}{checked}")
 
         yield listen
