@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from celltwin.estimators.attention import Attention
+from celltwin.estimators.convlstm import ConvLstm
+from celltwin.estimators.convlstm_reference import ReferenceConvLstm
 from celltwin.estimators.coulomb import Coulomb, OcvLookup
+from celltwin.estimators.feedforward import FeedForward
+from celltwin.estimators.gru import Gru
 from celltwin.estimators.kalman import Kalman
+from celltwin.estimators.linear_recurrent import LinearRecurrent
+from celltwin.estimators.lstm import Lstm
 from celltwin.estimators.observer import Observer
+from celltwin.estimators.tcn import Tcn
 from celltwin.learning.plan import Plan
 from celltwin.models import Family, register
 
 TASK = "soc"
 NETWORK = Plan(adam_rounds=15, updates=200, chunk=200, episode=12, learning_rate=3e-3)
+PUBLISHED = NETWORK.model_copy(update={"learning_rate": 1e-3})
 NOISES = Plan(adam_rounds=4, updates=50, chunk=200, episode=12, lanes=24, learning_rate=3e-2)
 
 register(
@@ -75,3 +86,27 @@ register(
         task=TASK,
     )
 )
+
+
+def _network(name: str, title: str, kind: Any, plan: Plan = NETWORK) -> None:
+    register(
+        Family(
+            name,
+            title,
+            lambda records, domain, key, base: kind.create(records, domain, key),
+            plan,
+            task=TASK,
+        )
+    )
+
+
+_network("soc-lstm", "LSTM-64 on the sensors and their trailing means", Lstm)
+_network("soc-gru", "GRU-64 on the sensors and their trailing means", Gru)
+_network("soc-convlstm", "ConvLSTM over a map of time scales, which corrects a charge counter", ConvLstm)
+_network(
+    "soc-convlstm-reference", "the published ConvLSTM: windows of 100 samples, 64 filters", ReferenceConvLstm, PUBLISHED
+)
+_network("soc-tcn", "causal dilated convolutions over four minutes", Tcn)
+_network("soc-fnn", "feed-forward network on the sensors and their trailing means", FeedForward)
+_network("soc-attention", "attention over memories of ten time scales", Attention)
+_network("soc-lru", "linear recurrent units, two layers", LinearRecurrent)
