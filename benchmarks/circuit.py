@@ -235,6 +235,7 @@ def main() -> None:
         import thevenin  # noqa: F401
     except ImportError as missing:
         parser.exit(2, f"{missing}: pip install 'celltwin[peers]'\n")
+    jax.config.update("jax_enable_x64", False)  # PyBaMM makes all of JAX double
     warnings.simplefilter("ignore")
     c, current, library = circuit(), drive(), compiled_c()
     model, start, inputs = ours(c, current)

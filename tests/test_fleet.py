@@ -152,3 +152,15 @@ def test_what_does_not_fit_is_refused():
         Fleet(circuit(), 2).simulate(np.zeros(10), np.ones(9))
     with pytest.raises(CelltwinError, match="measured voltage of a fleet"):
         Fleet(circuit(), 2).simulate(np.zeros(10), 1.0, measured=np.zeros((10, 3)))
+
+
+def test_it_stays_single_where_all_of_jax_is_double():
+    # As it is once PyBaMM is imported; not by the context of a thread, for a fleet has several.
+    single, double = [], []
+    for double_everywhere, found in ((False, single), (True, double)):
+        jax.config.update("jax_enable_x64", double_everywhere)
+        result = Fleet(circuit(bent=True, modes=1), 3, soc=0.8).simulate(drive(300), 1.0, every_sample=True)
+        found += [np.asarray(x) for x in (result.voltage, result.lowest, result.highest, result.soc)]
+    for a, b in zip(single, double, strict=True):
+        assert a.dtype == b.dtype == np.float32
+        np.testing.assert_allclose(a, b, atol=SAME)

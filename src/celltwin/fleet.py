@@ -365,7 +365,7 @@ def _scan(
         pairs_after, modes_after = (
             jnp.stack(x) if x else old for x, old in zip(slow, (before.pairs, before.hysteresis), strict=True)
         )
-        after = FleetState(advance(charge, passed[-1], jnp.ones(())), pairs_after, modes_after)
+        after = FleetState(advance(charge, passed[-1], jnp.ones((), passed.dtype)), pairs_after, modes_after)
         squares, known = seen.squares, seen.known
         if len(row) > 2:
             there = jnp.isfinite(row[2])
@@ -375,7 +375,7 @@ def _scan(
         return (after, _Seen(voltage[-1], lowest, highest, squares, known)), voltage if keep else None
 
     # The last sample goes on for steps of no length, which change neither states nor extremes.
-    fills = rows[0][-1:], jnp.zeros(()), jnp.full((), jnp.nan)
+    fills = rows[0][-1:], jnp.zeros((), zero.dtype), jnp.full((), jnp.nan, zero.dtype)
     blocks = [in_time_blocks(x, fill) for x, fill in zip(rows, fills, strict=False)]
     begin = state, _Seen(zero, zero + jnp.inf, zero - jnp.inf, zero, zero)
     return jax.lax.scan(block, begin, blocks)
