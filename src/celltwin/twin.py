@@ -25,6 +25,7 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import CHUNK, Estimate, Input, Output, Start, estimate_records, run, simulate_records
+from celltwin.models.bounds import Bounded
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
@@ -46,7 +47,12 @@ class Twin:
     def simulate(self, record: Record) -> Output:
         """Closed-loop simulation of a record, arrays [time]. See `with_facts` for a record of unknown cell."""
         self.refuse_unless("voltage")
-        return simulate_records(self.model, [self.with_facts(record)])[0]
+        return simulate_records(self.runner, [self.with_facts(record)])[0]
+
+    @property
+    def runner(self) -> Any:
+        """The model as it is run: one of voltage answers within the window of its cell, whatever it is fed."""
+        return Bounded.of(self.model, self.cell) if self.task == "voltage" else self.model
 
     def estimate(self, record: Record, stored_soc: float | None = None) -> Estimate:
         """State of charge of a record and its standard deviation, arrays [time] of fractions.

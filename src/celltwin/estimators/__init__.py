@@ -21,7 +21,8 @@ from celltwin.models import Family, register
 TASK = "soc"
 NETWORK = Plan(adam_rounds=15, updates=200, chunk=200, episode=12, learning_rate=3e-3)
 PUBLISHED = NETWORK.model_copy(update={"learning_rate": 1e-3})
-NOISES = Plan(adam_rounds=4, updates=50, chunk=200, episode=12, lanes=24, learning_rate=3e-2)
+OBSERVER = NETWORK.model_copy(update={"adam_rounds": 5})  # validation is best after two to four rounds
+NOISES = Plan(adam_rounds=10, updates=50, chunk=200, episode=12, lanes=24, learning_rate=3e-2)
 
 register(
     Family(
@@ -72,7 +73,7 @@ register(
         "soc-observer",
         "charge counter pulled by a GRU-48 through a Kalman gain of two states",
         lambda records, domain, key, base: Observer.create(records, domain, key),
-        NETWORK,
+        OBSERVER,
         task=TASK,
     )
 )
@@ -81,7 +82,7 @@ register(
         "soc-fused",
         "observer that also sees the Thevenin circuit's surprise at its estimate",
         lambda records, domain, key, base: Observer.create(records, domain, key, base),
-        NETWORK,
+        OBSERVER,
         base="thevenin",
         task=TASK,
     )

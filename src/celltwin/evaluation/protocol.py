@@ -115,11 +115,11 @@ def evaluate(twin: Twin, records: Sequence[Record], faults: Mapping[str, float] 
     errors = {name: value for name, value in faults.items() if name in FAULTS}
     seen = [with_faults(record, errors) for record in records]
     if twin.task == "soc":
-        stored = [record.initial_soc for record in seen] if "soc_offset" in faults else None
-        outputs: Sequence[Any] = estimate_records(twin.model, seen, stored)
+        stored = [float(np.clip(record.initial_soc, 0.0, 1.0)) for record in seen] if "soc_offset" in faults else None
+        outputs: Sequence[Any] = estimate_records(twin.runner, seen, stored)
         scored = [score_soc(record, output) for record, output in zip(records, outputs, strict=True)]
     else:
-        outputs = simulate_records(twin.model, seen)
+        outputs = simulate_records(twin.runner, seen)
         scored = [score(record, output.voltage) for record, output in zip(records, outputs, strict=True)]
     rows = []
     for record, given, output, row in zip(records, seen, outputs, scored, strict=True):
@@ -146,8 +146,8 @@ def overall(rows: Sequence[Row]) -> Row:
     mean = {k: float(np.mean([row[k] for row in rows])) for k in keys}
     for k in ("max", "max_settled"):
         if k in rows[0]:
-            worst = [row[k] for row in rows]
-            mean |= {k: float(np.nanmax(worst)), f"mean_{k}": float(np.nanmean(worst))}
+            worst = [row[k] for row in rows if not np.isnan(row[k])] or [float("nan")]
+            mean |= {k: float(np.max(worst)), f"mean_{k}": float(np.mean(worst))}
     return mean | {"n": sum(row["n"] for row in rows)}
 
 
@@ -272,7 +272,7 @@ def microseconds_per_step(twin: Twin, record: Record, repeats: int = 5) -> float
     work = estimate_records if twin.task == "soc" else simulate_records
     for _ in range(repeats + 1):  # the first run compiles
         began = time.perf_counter()
-        work(twin.model, [record])
+        work(twin.runner, [record])
         times.append(time.perf_counter() - began)
     steps = -(-len(record) // CHUNK) * CHUNK
     return 1e6 * float(np.median(times[1:])) / steps
