@@ -261,17 +261,16 @@ def edmd(model: Any, record: Record) -> np.ndarray:
     capacity, i0, t0 = record.cell.reference_capacity_ah, record.current[0], record.filled_temperature[0]
     excess = (record.voltage[0] - ohmic_voltage(model.static, record.initial_soc, t0, i0)) / 0.1
     excess = min(max(excess, -3.0), 3.0)
-    rested = excess / (1 + (20 * i0 / capacity) ** 2)
-    slow, fading = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0), (30.0, 300.0, 3000.0, 1e9)
+    slow = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
     linear, bent, warm = np.zeros(7), np.zeros(7), np.zeros(2)
-    first, calm = np.full(4, excess), np.full(4, rested)
+    first = np.full(2, excess)
     out = []
     for current, temperature, dt, soc in samples(record):
         rate = current / capacity
         linear, bent = leak(linear, rate, dt, slow), leak(bent, asinh(rate / 0.2), dt, slow)
         warm = leak(warm, rate**2, dt, (300.0, 1000.0))
-        first, calm = leak(first, 0.0, dt, fading), leak(calm, 0.0, dt, fading)
-        seen = np.array([1.0, rate, asinh(rate / 0.2), *linear, *bent, *warm, *first, *calm])
+        first = leak(first, 0.0, dt, (30.0, 300.0))
+        seen = np.array([1.0, rate, asinh(rate / 0.2), *linear, *bent, *warm, *first])
         charged = bells(soc, model.soc_centres)
         warmed = bells(reciprocal(temperature), reciprocal(model.temperatures))
         e = np.outer(charged, warmed).ravel() @ np.asarray(model.readout, float) @ seen
@@ -313,6 +312,29 @@ def koopman(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
+def narx_poly(model: Any, record: Record) -> np.ndarray:
+    """The terms are read as the names that the equation prints them with."""
+    assert record.cell is not None
+    capacity, i0, t0 = record.cell.reference_capacity_ah, record.current[0], record.filled_temperature[0]
+    excess = (record.voltage[0] - ohmic_voltage(model.static, record.initial_soc, t0, i0)) / 0.1
+    names = [line.split()[1:] for line in model.equation().split("e = ")[1].splitlines()]
+    rates, bent, past = np.zeros(4), np.zeros(3), np.full(2, min(max(excess, -3.0), 3.0))
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        i, a = current / capacity, asinh(current / capacity / 0.2)
+        rates, bent = leak(rates, i, dt, (3.0, 30.0, 300.0, 3000.0)), leak(bent, a, dt, (10.0, 100.0, 1000.0))
+        c = 1000 / (temperature + 273.15) - 1000 / 298.15
+        value = {"1": 1.0, "i": i, "a": a, "s": soc, "s^2": soc**2, "s^3": soc**3, "c": c, "c^2": c * c}
+        value |= {"l": exp(-10 * soc)} | dict(zip(("i~3s", "i~30s", "i~300s", "i~3000s"), rates, strict=True))
+        value |= dict(zip(("a~10s", "a~100s", "a~1000s"), bent, strict=True))
+        value |= dict(zip(("e~30s", "e~300s"), past, strict=True))
+        products = [float(np.prod([value[factor] for factor in name])) for name in names]
+        e = float(np.asarray(model.weights, float) @ products)
+        past = leak(past, min(max(e, -5.0), 5.0), dt, (30.0, 300.0))
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * e)
+    return np.array(out)
+
+
 MODELS: Mapping[str, Any] = {
     "hold": hold,
     "ohmic": ohmic,
@@ -323,6 +345,7 @@ MODELS: Mapping[str, Any] = {
     "hybrid-gru": hybrid,
     "lstm": lstm,
     "edmd": edmd,
+    "narx-poly": narx_poly,
     "koopman": koopman,
     "gru": gru,
 }

@@ -68,6 +68,8 @@ ORDER = [
     "celltwin.models.bounds",
     "celltwin.models.baselines",
     "celltwin.models.narx",
+    "celltwin.models.regression",
+    "celltwin.models.narx_poly",
     "celltwin.models.edmd",
     "celltwin.models.hybrid",
     "celltwin.models.gru",

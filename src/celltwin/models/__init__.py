@@ -20,6 +20,7 @@ from celltwin.models.hybrid import Hybrid
 from celltwin.models.koopman import Koopman
 from celltwin.models.lstm import Lstm
 from celltwin.models.narx import Narx
+from celltwin.models.narx_poly import NarxPoly
 from celltwin.physics.hysteretic import HystereticThevenin
 from celltwin.physics.thevenin import Thevenin
 
@@ -164,5 +165,13 @@ register(
         "GRU-48 on current, temperature and counted charge",
         lambda records, domain, key, base: Gru.create(records, domain, key),
         NETWORK,
+    )
+)
+register(
+    Family(
+        "narx-poly",
+        "polynomial NARX: an equation that can be read, its terms chosen one by one",
+        lambda records, domain, key, base: NarxPoly.create(records),
+        seeded=False,
     )
 )

@@ -70,9 +70,6 @@ class Bounded(eqx.Module):
         inner, output = run(self.model, state.inner, u)
         return BoundedState(inner, u.current[-1], u.temperature[-1]), self._limited(output)
 
-    def penalty(self) -> Array:
-        return self.model.penalty() if hasattr(self.model, "penalty") else jnp.zeros(())
-
     def _possible(self, u: Input, current: Array, temperature: Array) -> Input:
         dt = jnp.clip(jnp.where(jnp.isnan(u.dt), 0.0, u.dt), 0.0, LONGEST)
         return Input(self._current(current), jnp.clip(temperature, COLDEST, HOTTEST), dt)

@@ -20,7 +20,6 @@ neighbouring radial functions; how much of both is chosen on training records th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import NamedTuple
 
 import equinox as eqx
@@ -35,24 +34,22 @@ from celltwin.interface import CHUNK, Input, Output, Start, inputs_of, start_of
 from celltwin.models.baselines import Ohmic
 from celltwin.models.layers import remember
 from celltwin.models.narx import UNIT
+from celltwin.models.regression import FLOOR, Normal, pieces, sum_of
 from celltwin.physics.charge import Charge, advance, count, full_of
 from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence
 from celltwin.physics.tables import asinh, inverse_temperature
 
 MEMORIES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # s, of current and of its asinh
 WARMTHS = (300.0, 1000.0)  # s, of current squared
-FADING = (30.0, 300.0, 3000.0, 1e9)  # s, of what the start showed; the last one stays
+FADING = (30.0, 300.0)  # s, of what the start showed
 SOC_CENTRES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 SMALL = 0.2  # of the capacity per hour, where the asinh bends
-RESTED_RATE = 20.0  # 1/h: a start under C/20 is half trusted to be at rest
-TIMES = 2 * MEMORIES + WARMTHS + 2 * FADING
+TIMES = 2 * MEMORIES + WARMTHS + FADING
 RIDGES = (1e-3, 1e-2, 1e-1)  # on differences, beside observables of mean square one
 SMALLNESS = 0.01  # of that on W itself
 FOLDS = 4
-PIECES, PIECE_SECONDS = 2, 1800.0  # starts inside a record, for a twin that wakes there
 ROWS = 60_000  # of the regression, roughly: more samples than these are thinned after they are simulated
 WIDTH = 0.7  # of the radial functions, in distances between their centres
-FLOOR = 1e-6  # of an observable's mean square: one that hardly ever moves gets no weight
 
 
 class EdmdState(NamedTuple):
@@ -79,13 +76,12 @@ class Edmd(eqx.Module):
         return eqx.tree_at(lambda m: m.readout, model, jnp.asarray(weights.reshape(size), np.float32))
 
     def init(self, start: Start) -> EdmdState:
-        """No current has flowed; the voltage beyond OCV and ohmic drop is remembered, and apart if it shows at rest."""
+        """No current has flowed; the voltage beyond OCV and ohmic drop is remembered, for a while."""
         ohmic = self.static.voltage(start.soc, start.temperature, start.current)
         excess = jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0)
-        rested = excess / (1.0 + (RESTED_RATE * start.current / start.capacity) ** 2)
-        shown = jnp.concatenate([jnp.full(len(FADING), excess), jnp.full(len(FADING), rested)])
-        still = jnp.zeros(len(TIMES) - len(shown), shown.dtype)
-        return EdmdState(full_of(start.soc, start.capacity), jnp.concatenate([still, shown]))
+        still = jnp.zeros(len(TIMES) - len(FADING), excess.dtype)
+        memories = jnp.concatenate([still, jnp.full(len(FADING), excess)])
+        return EdmdState(full_of(start.soc, start.capacity), memories)
 
     def step(self, state: EdmdState, u: Input) -> tuple[EdmdState, Output]:
         charge = advance(state.charge, u.current, u.dt)
@@ -110,7 +106,7 @@ class Edmd(eqx.Module):
         """The input of every memory, [len(TIMES)]."""
         rate = u.current / capacity
         each = (rate, asinh(rate / SMALL), rate * rate, jnp.zeros_like(rate))
-        sizes = (len(MEMORIES), len(MEMORIES), len(WARMTHS), 2 * len(FADING))
+        sizes = (len(MEMORIES), len(MEMORIES), len(WARMTHS), len(FADING))
         return jnp.concatenate([jnp.full(n, value) for n, value in zip(sizes, each, strict=True)])
 
     def _observables(self, memories: Array, u: Input, capacity: Array) -> Array:
@@ -129,52 +125,34 @@ class Edmd(eqx.Module):
         correction = self._radial(soc, u.temperature) @ self.readout @ self._observables(memories, u, capacity)
         return self.static.voltage(soc, u.temperature, u.current) + UNIT * correction
 
-    def _normal_equations(self, records: Sequence[Record]) -> _Normal:
+    def _normal_equations(self, records: Sequence[Record]) -> Normal:
         """Those of the ridge regression over the records and over pieces of them that start inside, at any load."""
-        pieces = [piece for record in records for piece in (record, *_pieces(record))]
-        stride = max(1, sum(len(piece) for piece in pieces) * FOLDS // ROWS)
-        total = _Normal(np.zeros((self.readout.size,) * 2), np.zeros(self.readout.size), 0.0, 0)
-        for piece in pieces:
-            soc, observed, radial, static = (np.asarray(a, float)[::stride] for a in _regressors(self, piece))
-            known = np.isfinite(piece.voltage[::stride])
-            left = (piece.voltage[::stride] - static)[known] / UNIT
+        runs = [run for record in records for run in (record, *pieces(record))]
+        stride = max(1, sum(len(run) for run in runs) * FOLDS // ROWS)
+        total = Normal.zero(self.readout.size)
+        for run in runs:
+            soc, observed, radial, static = (np.asarray(a, float)[::stride] for a in _regressors(self, run))
+            known = np.isfinite(run.voltage[::stride])
+            left = (run.voltage[::stride] - static)[known] / UNIT
             design = (radial[:, :, None] * observed[:, None, :]).reshape(len(soc), -1)[known]
-            total = total.plus(_Normal(design.T @ design, design.T @ left, float(left @ left), len(left)))
+            total = total.plus(Normal.of(design, left))
         return total
 
 
-class _Normal(NamedTuple):
-    """Normal equations of least squares: X^T X, X^T y, y^T y and the number of rows."""
-
-    square: np.ndarray
-    right: np.ndarray
-    power: float
-    rows: int
-
-    def plus(self, other: _Normal) -> _Normal:
-        return _Normal(
-            self.square + other.square, self.right + other.right, self.power + other.power, self.rows + other.rows
-        )
-
-    def error(self, weights: np.ndarray) -> float:
-        """Sum of squared errors of a solution on these rows."""
-        return float(weights @ self.square @ weights - 2 * weights @ self.right + self.power)
-
-
-def _ridge(folds: Sequence[_Normal], shape: tuple[int, int, int]) -> np.ndarray:
+def _ridge(folds: Sequence[Normal], shape: tuple[int, int, int]) -> np.ndarray:
     """Ridge regression of W [SOC centres, temperatures, observables], as strong as serves folds left out in turn."""
-    whole = reduce(_Normal.plus, folds)
+    whole = sum_of(folds)
     size = np.diag(whole.square).reshape(-1, shape[-1]).sum(axis=0) / whole.rows + FLOOR
     differences = [np.diff(np.eye(n), axis=0) for n in shape[:2]]
     along_soc, along_temperature = (d.T @ d for d in differences)
     rough = np.kron(along_soc, np.eye(shape[1])) + np.kron(np.eye(shape[0]), along_temperature)
     prior = np.kron(rough + SMALLNESS * np.eye(len(rough)), np.diag(size)) / len(rough)
 
-    def solve(normal: _Normal, ridge: float) -> np.ndarray:
+    def solve(normal: Normal, ridge: float) -> np.ndarray:
         return linalg.solve(normal.square + ridge * normal.rows * prior, normal.right, assume_a="pos")
 
     def left_out(ridge: float) -> float:
-        rest = [reduce(_Normal.plus, [f for f in folds if f is not fold]) for fold in folds]
+        rest = [sum_of([f for f in folds if f is not fold]) for fold in folds]
         return sum(fold.error(solve(other, ridge)) for fold, other in zip(folds, rest, strict=True))
 
     return solve(whole, min(RIDGES, key=left_out) if len(folds) > 1 else RIDGES[len(RIDGES) // 2])
@@ -194,13 +172,6 @@ def _regressors(model: Edmd, record: Record) -> list[np.ndarray]:
     padded = [np.pad(a, (0, -samples % CHUNK), mode="edge") for a in inputs_of(record)]
     seen = _regress(model, start_of(record), Input(*padded))  # pyright: ignore[reportArgumentType]
     return [np.asarray(a)[:samples] for a in seen]
-
-
-def _pieces(record: Record) -> list[Record]:
-    """Pieces of a record that start inside it."""
-    begins = [len(record) * (i + 1) // (PIECES + 1) for i in range(PIECES)]
-    ends = [int(np.searchsorted(record.time, record.time[b] + PIECE_SECONDS)) for b in begins]
-    return [record.between(b, e) for b, e in zip(begins, ends, strict=True) if np.isfinite(record.voltage[b:e]).any()]
 
 
 def _bells(x: Array, centres: np.ndarray) -> Array:
