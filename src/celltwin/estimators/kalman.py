@@ -75,15 +75,15 @@ class Noise(eqx.Module):
 
 
 def assumed_noise() -> Noise:
-    """Where training starts, or what is used without."""
+    """Where training starts, or what is used without: about what training found for an NMC cell of 3 Ah."""
     return Noise(
-        reading=jnp.log(jnp.asarray([2.5, 1.5])),
-        loaded=jnp.log(jnp.asarray(0.15)),
-        error=jnp.log(jnp.asarray([3.0, 1.2])),
-        error_second=jnp.log(jnp.asarray(400.0)),
-        walk=jnp.log(jnp.asarray([0.3, 3.0, 0.3, 0.3])),
-        steep=jnp.log(jnp.asarray(1.5)),
-        start=jnp.log(jnp.asarray([3.0, 1.0, 0.6, 0.5])),
+        reading=jnp.log(jnp.asarray([6.0, 2.0])),
+        loaded=jnp.log(jnp.asarray(0.45)),
+        error=jnp.log(jnp.asarray([1.6, 0.45])),
+        error_second=jnp.log(jnp.asarray(160.0)),
+        walk=jnp.log(jnp.asarray([1.4, 1.4, 0.25, 0.55])),
+        steep=jnp.log(jnp.asarray(1.8)),
+        start=jnp.log(jnp.asarray([1.5, 1.0, 0.55, 1.0])),
     )
 
 
