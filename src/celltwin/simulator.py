@@ -1,12 +1,11 @@
-"""A model called from NumPy as if it were a plain function: compiled once, a few microseconds beyond its arithmetic.
+"""A model called from NumPy as if it were a plain function: compiled once, little beyond its arithmetic.
 
     simulator = Simulator(model, lengths=[3600])
     output = simulator(start, Input(current, temperature, dt))  # output.voltage, output.soc: NumPy, [time]
 
 For optimisers, controllers and servers, which simulate short records over and over. A call of a compiled JAX function
-costs a microsecond or two, and as much again for every array that goes in or comes out; so here one array goes in,
-one comes out, and the model itself is part of the program. For whole data sets see `interface.simulate_records`, for
-thousands of circuits `fleet`.
+costs for every array that goes in or comes out; so here one array goes in, one comes out, and the model itself is part
+of the program. For whole data sets see `interface.simulate_records`, for thousands of circuits `fleet`.
 
 JAX hands what it takes for long work to another thread, which costs tens of microseconds where the processor is busy.
 `jax.config.update("jax_cpu_enable_async_dispatch", False)`, before its first use, spares them.
