@@ -103,7 +103,7 @@ def _network(name: str, title: str, kind: Any, plan: Plan = NETWORK) -> None:
 
 _network("soc-lstm", "LSTM-64 on the sensors and their trailing means", Lstm)
 _network("soc-gru", "GRU-64 on the sensors and their trailing means", Gru)
-_network("soc-convlstm", "ConvLSTM over a map of time scales, which corrects a charge counter", ConvLstm)
+_network("soc-convlstm", "ConvLSTM over a map of time scales", ConvLstm)
 _network(
     "soc-convlstm-reference", "the published ConvLSTM: windows of 100 samples, 64 filters", ReferenceConvLstm, PUBLISHED
 )

@@ -4,8 +4,7 @@
     X_s = trailing means of V and I over tau_s, beside V, I, T and how much of tau_s has passed
     f, i, o = sigmoid(W_x * X + W_h * H + b),  g = tanh(W_x * X + W_h * H + b)      * convolves along s
     C_k = f^d C + (1 - f^d)/(1 - f) i g,   d_s = dt / tau_s       H = o tanh(C)
-    z, log r, log std = network(H, features)
-    soc <- soc + I dt / Q,   soc <- z + e^{-r dt} (soc - z)         soc = z at the start
+    soc, log std = network(H, features)
 
 Shi et al., "Convolutional LSTM network: a machine learning approach for precipitation nowcasting", NIPS 28 (2015),
 with time scales in the place of longitude and latitude. The same weights look at every scale, each row at its own
@@ -13,9 +12,6 @@ clock: what is learned of relaxation within ten seconds serves for ten minutes. 
 own over this range, so that neighbouring rows mean something, which is what a convolution needs. Exact at any
 sampling: there is no window. The patches are gathered and multiplied as one matrix, which is several times faster in a
 scan than a convolution operator.
-
-The map reads a state of charge z from wherever it wakes; between readings the charge that passes is counted, and the
-network says by the rate r how much its reading is worth now.
 """
 
 from __future__ import annotations
@@ -30,16 +26,14 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.domain import Domain
-from celltwin.data.record import SECONDS_PER_HOUR, Record
-from celltwin.estimators.network import HIGHEST, LOWEST, say
+from celltwin.data.record import Record
+from celltwin.estimators.network import say
 from celltwin.estimators.signals import FEATURES, Signals, features, watch, woken
 from celltwin.interface import Estimate, Measurement, Start
 from celltwin.models.layers import Dense, Mlp, remember
 
 SHORTEST, LONGEST = 2.0, 3600.0  # s, time constants of the first and the last row
 CHANNELS = 6
-LOG_RATE = -4.0  # of 1/s, what a reading is worth before training: a minute's pull
-LOG_RATES = (-12.0, 1.0)  # of 1/s, smallest and largest
 LIMIT = 6.0  # standard deviations, beyond which an input is cut off
 
 
@@ -49,8 +43,6 @@ class ConvLstmState(NamedTuple):
     fresh: Array  # [scales] share of a row's means that is older than the start
     hidden: Array  # [scales, hidden]
     cell: Array  # [scales, hidden]
-    soc: Array  # fraction, counted and pulled
-    capacity: Array  # Ah
 
 
 class Look(NamedTuple):
@@ -58,7 +50,6 @@ class Look(NamedTuple):
 
     rows: Array  # [scales, CHANNELS]
     features: Array
-    current: Array  # A
     dt: Array  # s
 
 
@@ -96,7 +87,7 @@ class ConvLstm(eqx.Module):
         keys = jax.random.split(key, 3)
         gates = Dense.create((2 * reach + 1) * (CHANNELS + hidden), 4 * hidden, keys[0], gain=0.7)
         wake = Dense.create(CHANNELS, hidden, keys[1], gain=0.5)
-        readout = Mlp.create((scales * hidden + FEATURES, width, 3), keys[2])
+        readout = Mlp.create((scales * hidden + FEATURES, width, 2), keys[2])
         times = tuple(np.geomspace(SHORTEST, LONGEST, scales).tolist())
         return cls(gates, wake, readout, domain, times, reach)
 
@@ -115,26 +106,20 @@ class ConvLstm(eqx.Module):
         seen = woken(start)
         means = jnp.broadcast_to(self.now(seen), (len(self.scales), 2))
         fresh = jnp.ones(len(self.scales), means.dtype)
-        rows = self.rows(seen, means, fresh)
-        cell = jax.vmap(self.wake)(rows)
-        hidden = jnp.tanh(cell)
-        look = Look(rows, features(seen, self.domain), seen.current, 0.0 * seen.current)
-        soc = say(self.read(hidden, look)).soc
-        return ConvLstmState(seen, means, fresh, hidden, cell, soc, start.capacity)
+        cell = jax.vmap(self.wake)(self.rows(seen, means, fresh))
+        return ConvLstmState(seen, means, fresh, jnp.tanh(cell), cell)
 
     def step(self, state: ConvLstmState, y: Measurement) -> tuple[ConvLstmState, Estimate]:
         state, look = self.look(state, y)
         hidden, cell = self.recur((state.hidden, state.cell), look)
-        outputs = self.read(hidden, look)
-        soc = self.count(state.soc, state.capacity, look, outputs)
-        return state._replace(hidden=hidden, cell=cell, soc=soc), said(soc, outputs)
+        return state._replace(hidden=hidden, cell=cell), self.read(hidden, look)
 
     def look(self, state: ConvLstmState, y: Measurement) -> tuple[ConvLstmState, Look]:
         """The state whose signals and means have seen the sample, and what is to be made of it."""
         seen, _ = watch(state.seen, y)
         means = jax.vmap(remember, (1, 0, None, None), 1)(state.means, self.now(seen), y.dt, self.scales)
         fresh = state.fresh * jnp.exp(-y.dt / jnp.asarray(self.scales, means.dtype))
-        look = Look(self.rows(seen, means, fresh), features(seen, self.domain), seen.current, y.dt)
+        look = Look(self.rows(seen, means, fresh), features(seen, self.domain), y.dt)
         return state._replace(seen=seen, means=means, fresh=fresh), look
 
     def recur(self, state: tuple[Array, Array], look: Look) -> tuple[Array, Array]:
@@ -151,17 +136,9 @@ class ConvLstm(eqx.Module):
         cell = held * cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
         return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
 
-    def read(self, hidden: Array, look: Look) -> Array:
-        """Reading z, logarithm of its rate r, logarithm of the doubt: [3], from where training starts."""
-        return self.readout(jnp.concatenate([hidden.reshape(-1), look.features]))
-
-    def count(self, soc: Array, capacity: Array, look: Look, outputs: Array) -> Array:
-        """The state of charge after a step: counted, then pulled toward the reading."""
-        passed = jnp.clip(look.current * look.dt / (SECONDS_PER_HOUR * capacity), -1.0, 1.0)
-        counted = jnp.clip(soc + passed, LOWEST, HIGHEST)
-        rate = jnp.exp(jnp.clip(LOG_RATE + outputs[1], *LOG_RATES))
-        reading = say(outputs).soc
-        return reading + jnp.exp(-rate * look.dt) * (counted - reading)
+    def read(self, hidden: Array, look: Look) -> Estimate:
+        """The estimate from the hidden map."""
+        return say(self.readout(jnp.concatenate([hidden.reshape(-1), look.features])))
 
     def run(self, state: ConvLstmState, inputs: Measurement) -> tuple[ConvLstmState, Estimate]:
         """As a scan of `step`, with only what recurs inside the scans."""
@@ -172,16 +149,4 @@ class ConvLstm(eqx.Module):
             return after, after[0]
 
         (hidden, cell), maps = jax.lax.scan(recur, (state.hidden, state.cell), looks)
-        outputs = jax.vmap(self.read)(maps, looks)
-
-        def count(soc: Array, sample: tuple[Look, Array]) -> tuple[Array, Array]:
-            after = self.count(soc, state.capacity, *sample)
-            return after, after
-
-        soc, socs = jax.lax.scan(count, state.soc, (looks, outputs))
-        return state._replace(hidden=hidden, cell=cell, soc=soc), said(socs, outputs)
-
-
-def said(soc: Array, outputs: Array) -> Estimate:
-    """The counted state of charge with the doubt of the network's third output."""
-    return Estimate(soc, say(outputs[..., ::2]).std)
+        return state._replace(hidden=hidden, cell=cell), jax.vmap(self.read)(maps, looks)
