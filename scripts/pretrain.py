@@ -15,6 +15,7 @@ import numpy as np
 from celltwin import files, jobs
 from celltwin.data import datasets
 from celltwin.evaluation import protocol, robustness
+from celltwin.learning.training import Progress
 from celltwin.twin import PRETRAINED, Twin
 
 TWINS = {
@@ -32,9 +33,14 @@ def train(model: str, data: str) -> tuple[Twin, datasets.Dataset]:
     split = dataset.split(None)
     made = None
     for job in jobs.jobs_of([model], [0], False, split):
-        made = jobs.train(job, dataset, split, made, listen=lambda name, share, round_: print(name, round_ or ""))
+        made = jobs.train(job, dataset, split, made, listen=_told)
     assert made is not None
     return made, dataset
+
+
+def _told(name: str, share: float, progress: Progress | None) -> None:
+    if progress is not None:
+        print(f"{name} round {progress.round}/{progress.rounds}: validation {progress.validate:.2f}", flush=True)
 
 
 def soc_table(one: Twin, dataset: datasets.Dataset) -> list[str]:
