@@ -88,7 +88,8 @@ SOFT = 0.3  # points below which the loss of an error is quadratic
 DOUBT_WEIGHT = 0.1  # w
 SPREAD = Sensors(voltage=8e-3, current=0.03, gain=0.01, temperature=3.5, resistance=0.2)  # standard deviations
 TYPICAL_DROP, DROP_HALVES = 0.08, 25.0  # V at 1C and 25 degC; K over which it halves
-CLEAN, FADED = 0.3, 0.15  # shares of the episodes with perfect sensors, and with a faded cell
+CLEAN, POOR, FADED = 0.3, 0.15, 0.15  # shares of the episodes with perfect sensors, poor ones, and with a faded cell
+TIMES_WORSE = 3.0  # poor sensors than the usual
 MOST_FADED = 0.25
 
 
@@ -126,10 +127,11 @@ class StateOfCharge:
 
     def sensors(self, draw: np.random.Generator) -> np.ndarray:
         """Sensors of an episode: many perfect, the others wrong by as much as sensors are."""
-        clean, faded = draw.random(2) < (CLEAN, FADED)
-        spread = np.array(SPREAD) * draw.standard_normal(len(SPREAD)) * (0.0 if clean else 1.0)
+        quality, fade = draw.random(2)
+        scale = 0.0 if quality < CLEAN else TIMES_WORSE if quality > 1.0 - POOR else 1.0
+        spread = np.array(SPREAD) * draw.standard_normal(len(SPREAD)) * scale
         drawn = Sensors(*spread)
-        if faded:
+        if fade < FADED:
             drawn = drawn._replace(gain=drawn.gain - draw.uniform(0.0, MOST_FADED))
         return np.array(drawn, np.float32)
 
