@@ -14,15 +14,13 @@ import numpy as np
 
 from celltwin import files, jobs
 from celltwin.data import datasets
-from celltwin.evaluation import protocol, robustness
+from celltwin.evaluation import robustness
 from celltwin.learning.training import Progress
 from celltwin.twin import PRETRAINED, Twin
 
 TWINS = {
     "lg_18650hg2/soc": "soc-fused",
     "panasonic_18650pf/soc": "soc-fused",
-    "lg_18650hg2/voltage": "hybrid-gru",
-    "panasonic_18650pf/voltage": "hybrid-gru",
 }
 LARGEST = 1_000_000  # bytes
 
@@ -53,25 +51,15 @@ def soc_table(one: Twin, dataset: datasets.Dataset) -> list[str]:
     return [f"Mean over starts at 0, 25, 50 and 75 %: **{robustness.headline(entries):.2f} points**.", "", *lines]
 
 
-def voltage_table(one: Twin, dataset: datasets.Dataset) -> list[str]:
-    """Closed-loop errors of every test cycle, in mV."""
-    lines = ["| cycle | RMSE, mV | MAE | worst |", "|---|---|---|---|"]
-    for row in protocol.evaluate(one, dataset.split(None).test):
-        lines.append(f"| {row['record'].label} | {row['rmse']:.1f} | {row['mae']:.1f} | {row['max']:.0f} |")
-    return lines
-
-
 def card(name: str, one: Twin, dataset: datasets.Dataset, size: int) -> str:
     """The model card as Markdown."""
     ranges = one.domain.ranges()
     split = one.card["split"]
-    table = soc_table(one, dataset) if one.task == "soc" else voltage_table(one, dataset)
-    says = "state of charge" if one.task == "soc" else "voltage, in closed loop"
     return "\n".join(
         [
             f"# {name}",
             "",
-            f"{one.card['title']}. Says {says} of the {dataset.cell.name} ({dataset.cell.chemistry}).",
+            f"{one.card['title']}. Says state of charge of the {dataset.cell.name} ({dataset.cell.chemistry}).",
             "",
             f'- Load it with `celltwin.load("{name}")`; {one.card["parameters"]:,} trained parameters, {size:,} bytes.',
             f"- Data: {one.card['citation']}; licence {one.card['licence']}.",
@@ -85,7 +73,7 @@ def card(name: str, one: Twin, dataset: datasets.Dataset, size: int) -> str:
             "",
             "## Scored on the test cycles",
             "",
-            *table,
+            *soc_table(one, dataset),
             "",
         ]
     )
