@@ -61,12 +61,20 @@ class Model(Protocol[State]):
 
 
 class Measurement(NamedTuple):
-    """What the sensors say at the end of a step. A voltage that was not measured is NaN."""
+    """What the sensors say at the end of a step. A voltage that was not measured is NaN, see `measured`."""
 
     voltage: Array  # V
     current: Array  # A, positive = charge, held over the step
     temperature: Array  # degC at the cell's surface
     dt: Array  # s, length of the step; 0 at the first sample
+
+
+HIGHEST = 10.0  # V: no cell has more, and none has less than nothing
+
+
+def measured(voltage: Array) -> Array:
+    """Is this a voltage that a cell can have? NaN is not; nor is what a broken sensor shows."""
+    return (voltage > 0.0) & (voltage < HIGHEST)
 
 
 class Estimate(NamedTuple):

@@ -75,6 +75,18 @@ def test_a_silent_sensor_leaves_finite_estimates(estimator, record):
     assert (estimated.std > 0).all()
 
 
+def test_a_voltage_that_no_cell_has_is_no_voltage(estimator, record):
+    spoilt = {}
+    for value in (np.nan, 1e30, -4.0, 65.535):
+        voltage = record.voltage.copy()
+        voltage[40:45] = value
+        spoilt[value] = estimate_records(estimator, [replace(record, voltage=voltage)])[0]
+    first, *others = spoilt.values()
+    for other in others:
+        np.testing.assert_array_equal(first.soc, other.soc)
+        np.testing.assert_array_equal(first.std, other.std)
+
+
 def test_absurd_measurements_leave_it_finite_and_in_bounds(estimator, record):
     draw = np.random.default_rng(0)
     n = len(record)

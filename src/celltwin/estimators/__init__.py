@@ -44,13 +44,13 @@ register(
 )
 for _kind, _title in (
     ("ekf", "extended Kalman filter"),
-    ("ukf", "unscented Kalman filter, square-root form"),
+    ("ukf", "unscented Kalman filter"),
     ("ckf", "square-root cubature Kalman filter"),
 ):
     register(
         Family(
             f"soc-{_kind}",
-            f"{_title} on the Thevenin circuit, with current offset, capacity and resistance",
+            f"{_title} on the circuit, with current offset, capacity and resistance",
             lambda records, domain, key, base, kind=_kind: Kalman.create(base, kind),
             NOISES,
             base="thevenin",

@@ -132,7 +132,7 @@ class ConvLstm(eqx.Module):
         log_forget = -jax.nn.softplus(-forget) - 1e-6
         clock = look.dt / jnp.asarray(self.scales, cell.dtype)
         held = jnp.exp(log_forget * clock[:, None])
-        entered = (1.0 - held) / (1.0 - jnp.exp(log_forget))
+        entered = jnp.expm1(log_forget * clock[:, None]) / jnp.expm1(log_forget)
         cell = held * cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
         return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
-from celltwin.interface import Estimate, Measurement, Start, simulate_records
+from celltwin.interface import Estimate, Measurement, Start, measured, simulate_records
 from celltwin.models.baselines import Ohmic
 from celltwin.physics.charge import Charge, advance, full_of
 
@@ -93,7 +93,7 @@ class OcvLookup(eqx.Module):
     def step(self, state: Read, y: Measurement) -> tuple[Read, Estimate]:
         current = jnp.where(jnp.isfinite(y.current), y.current, state.sensors[0])
         temperature = jnp.where(jnp.isfinite(y.temperature), y.temperature, state.sensors[1])
-        measured = jnp.isfinite(y.voltage)
-        soc, std = self.curve.read(jnp.where(measured, y.voltage, 3.7), temperature, current)
-        estimate = Estimate(jnp.where(measured, soc, state.estimate.soc), jnp.where(measured, std, state.estimate.std))
+        known = measured(y.voltage)
+        soc, std = self.curve.read(jnp.where(known, y.voltage, 3.7), temperature, current)
+        estimate = Estimate(jnp.where(known, soc, state.estimate.soc), jnp.where(known, std, state.estimate.std))
         return Read(estimate, jnp.stack([current, temperature])), estimate

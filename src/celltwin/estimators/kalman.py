@@ -37,7 +37,7 @@ from jax import Array
 
 from celltwin.data.domain import Fixed
 from celltwin.data.record import SECONDS_PER_HOUR
-from celltwin.interface import Estimate, Input, Measurement, Start
+from celltwin.interface import Estimate, Input, Measurement, Start, measured
 from celltwin.physics.charge import Charge
 from celltwin.physics.thevenin import Thevenin, TheveninState
 
@@ -156,7 +156,7 @@ class Kalman(eqx.Module):
         return KalmanState(begun, jnp.zeros(len(THETA), dtype), root / self.units[:, None], held)
 
     def step(self, state: KalmanState, y: Measurement) -> tuple[KalmanState, Estimate]:
-        measured = jnp.isfinite(y.voltage)
+        known = measured(y.voltage)
         capacity = _charge(state.model).capacity
         current = jnp.where(jnp.isfinite(y.current), y.current, state.held[0])
         current = jnp.clip(current, -HIGHEST_RATE * capacity, HIGHEST_RATE * capacity)
@@ -191,12 +191,12 @@ class Kalman(eqx.Module):
         else:
             moved, seen, shift, mean = self._sigma(respond, state.root, wander, self._vector(after, theta))
 
-        innovation = jnp.clip(jnp.where(measured, y.voltage, mean) - mean, -SURPRISE, SURPRISE)
+        innovation = jnp.clip(jnp.where(known, y.voltage, mean) - mean, -SURPRISE, SURPRISE)
         expected = jnp.sum(seen**2) + reading**2
         doubtful = jnp.maximum(innovation**2 / (self.gate**2 * expected) - 1.0, 0.0)
         blur = jnp.sqrt(reading**2 + doubtful * expected)
         # Volts to units of 10 mV, so that rows are of one size; a voltage that was not measured tells nothing.
-        top = jnp.concatenate([jnp.where(measured, seen, 0.0), blur[None]]) / UNITS["error"]
+        top = jnp.concatenate([jnp.where(known, seen, 0.0), blur[None]]) / UNITS["error"]
         below = jnp.concatenate([moved, jnp.zeros((len(wander), 1), moved.dtype)], axis=1)
         root = triangular(jnp.concatenate([top[None], below]))
         gain = root[1:, 0] / root[0, 0]

@@ -70,7 +70,7 @@ class Lstm(eqx.Module):
         # log f is finite and below zero for any input, so f^d and the held sum need no special case.
         log_forget = -jax.nn.softplus(-forget) - 1e-6
         held = jnp.exp(log_forget * (y.dt / self.period))
-        entered = (1.0 - held) / (1.0 - jnp.exp(log_forget))
+        entered = jnp.expm1(log_forget * (y.dt / self.period)) / jnp.expm1(log_forget)
         cell = held * state.cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
         hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)
         return LstmState(seen, hidden, cell), say(self.readout(jnp.concatenate([hidden, x])))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from celltwin.data.domain import Domain
-from celltwin.interface import Measurement, Start
+from celltwin.interface import Measurement, Start, measured
 from celltwin.models.layers import remember
 
 MEANS = (20.0, 200.0, 1500.0)  # s, time constants of the trailing means of voltage and current
@@ -47,8 +47,8 @@ def woken(start: Start) -> Signals:
 
 def watch(seen: Signals, y: Measurement) -> tuple[Signals, Array]:
     """The signals after a sample, and whether its voltage was measured."""
-    measured = jnp.isfinite(y.voltage)
-    voltage = jnp.where(measured, y.voltage, seen.voltage)
+    known = measured(y.voltage)
+    voltage = jnp.where(known, y.voltage, seen.voltage)
     current = jnp.where(jnp.isfinite(y.current), y.current, seen.current)
     temperature = jnp.where(jnp.isfinite(y.temperature), y.temperature, seen.temperature)
     after = Signals(
@@ -59,7 +59,7 @@ def watch(seen: Signals, y: Measurement) -> tuple[Signals, Array]:
         remember(seen.current_means, current, y.dt, MEANS),
         jnp.minimum(seen.elapsed + y.dt, LONGEST),
     )
-    return after, measured
+    return after, known
 
 
 def features(seen: Signals, domain: Domain) -> Array:
