@@ -77,6 +77,9 @@ def measured(voltage: Array) -> Array:
     return (voltage > 0.0) & (voltage < HIGHEST)
 
 
+POINT = 1e2  # points of state of charge in the fraction 1
+
+
 class Estimate(NamedTuple):
     """What an estimator says about the cell at the end of the step."""
 

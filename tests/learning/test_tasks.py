@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import reference
-from celltwin.interface import Estimate
-from celltwin.learning.tasks import POINT, STARTS, TASKS, Sensors
+from celltwin.interface import POINT, Estimate
+from celltwin.learning.tasks import STARTS, TASKS, Sensors
 from celltwin.physics.charge import Charge, advance, full_of
 
 SOC = TASKS["soc"]

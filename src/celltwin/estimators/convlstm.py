@@ -30,7 +30,7 @@ from celltwin.data.record import Record
 from celltwin.estimators.network import say
 from celltwin.estimators.signals import FEATURES, Signals, features, watch, woken
 from celltwin.interface import Estimate, Measurement, Start
-from celltwin.models.layers import Dense, Mlp, remember
+from celltwin.models.layers import Dense, Mlp, lstm, remember
 
 SHORTEST, LONGEST = 2.0, 3600.0  # s, time constants of the first and the last row
 CHANNELS = 6
@@ -127,14 +127,8 @@ class ConvLstm(eqx.Module):
         hidden, cell = state
         looked = patches(jnp.concatenate([look.rows, hidden], axis=1), self.reach)
         sums = looked @ self.gates.weight.T + self.gates.bias
-        forget, enter, leave, value = jnp.split(sums, 4, axis=1)
-        # log f is finite and below zero for any input, so f^d and the held sum need no special case.
-        log_forget = -jax.nn.softplus(-forget) - 1e-6
         clock = look.dt / jnp.asarray(self.scales, cell.dtype)
-        held = jnp.exp(log_forget * clock[:, None])
-        entered = jnp.expm1(log_forget * clock[:, None]) / jnp.expm1(log_forget)
-        cell = held * cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
-        return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
+        return lstm(sums, cell, clock[:, None])
 
     def read(self, hidden: Array, look: Look) -> Estimate:
         """The estimate from the hidden map."""

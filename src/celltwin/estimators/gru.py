@@ -25,7 +25,7 @@ from celltwin.data.record import Record
 from celltwin.estimators.network import say
 from celltwin.estimators.signals import FEATURES, Signals, features, watch, woken
 from celltwin.interface import Estimate, Measurement, Start
-from celltwin.models.layers import Dense, Mlp, sampling_period
+from celltwin.models.layers import Dense, Mlp, gru, sampling_period
 
 FASTEST, SLOWEST = 2.0, 1800.0  # s, time constants on which the update gates open
 
@@ -67,7 +67,5 @@ class Gru(eqx.Module):
         seen, _ = watch(state.seen, y)
         x = features(seen, self.domain)
         update, reset = jnp.split(self.gates(jnp.concatenate([x, state.hidden])), 2)
-        proposed = jnp.tanh(self.candidate(jnp.concatenate([x, jax.nn.sigmoid(reset) * state.hidden])))
-        held = jnp.exp(-jax.nn.softplus(update) * (y.dt / self.period))  # (1 - sigmoid(update))^d
-        hidden = held * state.hidden + (1.0 - held) * proposed
+        hidden = gru(self.candidate, x, state.hidden, update, reset, y.dt / self.period)
         return GruState(seen, hidden), say(self.readout(jnp.concatenate([hidden, x])))

@@ -25,7 +25,7 @@ from celltwin.data.record import Record
 from celltwin.estimators.network import say
 from celltwin.estimators.signals import FEATURES, Signals, features, watch, woken
 from celltwin.interface import Estimate, Measurement, Start
-from celltwin.models.layers import Dense, Mlp, sampling_period
+from celltwin.models.layers import Dense, Mlp, lstm, sampling_period
 
 FASTEST, SLOWEST = 2.0, 1800.0  # s, time constants on which the forget gates open
 
@@ -66,11 +66,5 @@ class Lstm(eqx.Module):
     def step(self, state: LstmState, y: Measurement) -> tuple[LstmState, Estimate]:
         seen, _ = watch(state.seen, y)
         x = features(seen, self.domain)
-        forget, enter, leave, value = jnp.split(self.gates(jnp.concatenate([x, state.hidden])), 4)
-        # log f is finite and below zero for any input, so f^d and the held sum need no special case.
-        log_forget = -jax.nn.softplus(-forget) - 1e-6
-        held = jnp.exp(log_forget * (y.dt / self.period))
-        entered = jnp.expm1(log_forget * (y.dt / self.period)) / jnp.expm1(log_forget)
-        cell = held * state.cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
-        hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)
+        hidden, cell = lstm(self.gates(jnp.concatenate([x, state.hidden])), state.cell, y.dt / self.period)
         return LstmState(seen, hidden, cell), say(self.readout(jnp.concatenate([hidden, x])))

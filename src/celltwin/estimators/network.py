@@ -15,9 +15,8 @@ from jax import Array
 
 from celltwin.data.domain import Domain
 from celltwin.estimators.signals import Signals, features, watch
-from celltwin.interface import Estimate, Measurement
+from celltwin.interface import POINT, Estimate, Measurement
 
-POINT = 100.0  # points of state of charge in the fraction 1
 LOWEST, HIGHEST = -0.05, 1.05  # fractions, between which every estimate lies
 FLOOR = 0.1  # points, the smallest standard deviation that a network may claim
 OUTSET = (0.5, 1.5)  # what it says before training: state of charge, and logarithm of the doubt in points

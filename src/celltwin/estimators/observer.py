@@ -29,14 +29,13 @@ from jax import Array
 from celltwin.data.domain import Domain
 from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.estimators.signals import FEATURES, Signals, features, watch, woken
-from celltwin.interface import Estimate, Input, Measurement, Start
+from celltwin.interface import POINT, Estimate, Input, Measurement, Start
 from celltwin.models.hybrid import FixedCircuit
-from celltwin.models.layers import Dense, sampling_period
+from celltwin.models.layers import Dense, gru, sampling_period
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
 
-POINT = 100.0  # points of state of charge in the fraction 1
 SOC_FEATURES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 NEVER_KNOWN, STORED = 30.0, 10.0  # points, doubt of an unknown start and of a stored state of charge
 OFFSET = 0.03  # C, doubt of the current sensor's offset
@@ -132,9 +131,8 @@ class Observer(eqx.Module):
             inputs.append(extra)
         x = jnp.concatenate(inputs)
         update, reset = jnp.split(self.gates(jnp.concatenate([x, state.memory])), 2)
-        proposed = jnp.tanh(self.candidate(jnp.concatenate([x, jax.nn.sigmoid(reset) * state.memory])))
-        held = jnp.where(measured, jnp.exp(-jax.nn.softplus(update) * (u.dt / self.period)), 1.0)
-        memory = held * state.memory + (1.0 - held) * proposed
+        # Without a voltage there is nothing to remember: a step of no length.
+        memory = gru(self.candidate, x, state.memory, update, reset, jnp.where(measured, u.dt / self.period, 0.0))
         reading, mix, log_noise, log_times, log_floor = self.readout(jnp.concatenate([memory, x]))
 
         # Correct: the reading as a measurement, worth as much as the time it stands for.

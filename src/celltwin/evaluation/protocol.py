@@ -19,8 +19,8 @@ import numpy as np
 
 from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import CHUNK, estimate_records, simulate_records
-from celltwin.learning.tasks import MILLIVOLT, POINT
+from celltwin.interface import CHUNK, POINT, estimate_records, simulate_records
+from celltwin.learning.tasks import MILLIVOLT
 from celltwin.twin import Twin
 
 REST_SECONDS, REST_RATE = 30.0, 1 / 50

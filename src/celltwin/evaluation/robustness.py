@@ -14,7 +14,8 @@ import numpy as np
 
 from celltwin.data.record import Record
 from celltwin.evaluation import protocol
-from celltwin.learning.tasks import POINT, STARTS
+from celltwin.interface import POINT
+from celltwin.learning.tasks import STARTS
 from celltwin.twin import Twin
 
 NEAR = 2.0  # points: a wrong start is over when the error is less, for good

@@ -24,6 +24,7 @@ import numpy as np
 
 from celltwin.data.record import Record
 from celltwin.interface import (
+    POINT,
     Batch,
     Measurement,
     Start,
@@ -34,7 +35,6 @@ from celltwin.interface import (
 )
 
 MILLIVOLT = 1e3  # mV in a V
-POINT = 1e2  # points in the fraction 1
 
 
 @dataclass(frozen=True)

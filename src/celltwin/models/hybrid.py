@@ -24,7 +24,7 @@ from jax import Array
 from celltwin.data.domain import Domain, Fixed
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
-from celltwin.models.layers import Dense, Mlp, remember, sampling_period
+from celltwin.models.layers import Dense, Mlp, gru, remember, sampling_period
 from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES, VOLTAGE_MEMORIES
 from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
@@ -89,9 +89,7 @@ class GruResidual(eqx.Module):
     def propose(self, memory: Array, features: Array, dt: Array) -> tuple[Array, Array]:
         """The next state, and the correction read from it."""
         update, reset = jnp.split(self.gates(jnp.concatenate([features, memory])), 2)
-        candidate = jnp.tanh(self.candidate(jnp.concatenate([features, jax.nn.sigmoid(reset) * memory])))
-        held = jnp.exp(-jax.nn.softplus(-update) * (dt / self.period))  # sigmoid(update)^d
-        memory = held * memory + (1.0 - held) * candidate
+        memory = gru(self.candidate, features, memory, -update, reset, dt / self.period)  # keeps sigmoid(update)^d
         return memory, self.readout(memory)[0]
 
     def keep(self, memory: Array, correction: Array, dt: Array) -> Array:

@@ -46,6 +46,30 @@ class Mlp(eqx.Module):
         return self.layers[-1](x)
 
 
+def lstm(sums: Array, cell: Array, steps: Array) -> tuple[Array, Array]:
+    """Hidden state and cell of an LSTM after a step of `steps` times the trained length, its gates held over it.
+
+    `sums` [..., 4 hidden] are what goes into the gates: forget, input and output gate, and the value that enters.
+    """
+    forget, enter, leave, value = jnp.split(sums, 4, axis=-1)
+    # log f is finite and below zero for any input, so f^d and the held sum need no special case.
+    log_forget = -jax.nn.softplus(-forget) - 1e-6
+    held = jnp.exp(log_forget * steps)
+    entered = jnp.expm1(log_forget * steps) / jnp.expm1(log_forget)  # exact where f is near one
+    cell = held * cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
+    return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
+
+
+def gru(candidate: Dense, x: Array, memory: Array, forget: Array, reset: Array, steps: Array) -> Array:
+    """Memory of a gated recurrent unit after a step of `steps` times the trained length, its gates held over it.
+
+    `forget` and `reset` [hidden] are what goes into the gates: sigmoid(-forget)^steps of the memory is kept.
+    """
+    proposed = jnp.tanh(candidate(jnp.concatenate([x, jax.nn.sigmoid(reset) * memory])))
+    held = jnp.exp(-jax.nn.softplus(forget) * steps)
+    return held * memory + (1.0 - held) * proposed
+
+
 def sampling_period(records: Sequence[Record]) -> float:
     """Median step in s of the records that a recurrent cell is trained with."""
     return float(np.median(np.concatenate([record.dt[1:] for record in records])))

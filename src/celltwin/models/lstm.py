@@ -24,7 +24,7 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
-from celltwin.models.layers import Dense, Mlp, sampling_period
+from celltwin.models.layers import Dense, Mlp, lstm, sampling_period
 from celltwin.models.narx import SOC_FEATURES, UNIT
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
@@ -85,13 +85,7 @@ class Lstm(eqx.Module):
                 state.hidden,
             ]
         )
-        forget, enter, leave, value = jnp.split(self.gates(inputs), 4)
-        # log f is finite and below zero for any input, so f^d and the held sum need no special case.
-        log_forget = -jax.nn.softplus(-forget) - 1e-6
-        held = jnp.exp(log_forget * (u.dt / self.period))
-        entered = jnp.expm1(log_forget * (u.dt / self.period)) / jnp.expm1(log_forget)  # exact where f is near one
-        cell = held * state.cell + entered * jax.nn.sigmoid(enter) * jnp.tanh(value)
-        hidden = jax.nn.sigmoid(leave) * jnp.tanh(cell)
+        hidden, cell = lstm(self.gates(inputs), state.cell, u.dt / self.period)
         voltage = self.static.voltage(charge.soc, u.temperature, u.current) + UNIT * self.readout(hidden)[0]
         return LstmState(charge, hidden, cell), Output(voltage, charge.soc)
 
