@@ -25,7 +25,7 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import CHUNK, Estimate, Input, Output, Start, estimate_records, run, simulate_records
-from celltwin.models.bounds import Bounded
+from celltwin.models.bounds import Bounded, BoundedEstimator
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
@@ -51,8 +51,8 @@ class Twin:
 
     @property
     def runner(self) -> Any:
-        """The model as it is run: one of voltage answers within the window of its cell, whatever it is fed."""
-        return Bounded.of(self.model, self.cell) if self.task == "voltage" else self.model
+        """The model as it is run: it answers with what its cell can have, whatever it is fed."""
+        return {"voltage": Bounded, "soc": BoundedEstimator}[self.task].of(self.model, self.cell)
 
     def estimate(self, record: Record, stored_soc: float | None = None) -> Estimate:
         """State of charge of a record and its standard deviation, arrays [time] of fractions.
@@ -60,7 +60,7 @@ class Twin:
         `stored_soc` is what is remembered of the state of charge at the first sample, where anything is.
         """
         self.refuse_unless("soc")
-        return estimate_records(self.model, [self.with_facts(record)], None if stored_soc is None else [stored_soc])[0]
+        return estimate_records(self.runner, [self.with_facts(record)], None if stored_soc is None else [stored_soc])[0]
 
     def refuse_unless(self, task: str) -> None:
         """Raise CelltwinError where this twin says something else."""

@@ -39,6 +39,7 @@ from celltwin.data.domain import Fixed
 from celltwin.data.record import SECONDS_PER_HOUR
 from celltwin.interface import Estimate, Input, Measurement, Start, measured
 from celltwin.physics.charge import Charge
+from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
 
 UNITS = {"soc": 0.01, "pair": 0.01, "offset": 0.01, "error": 0.01, "resistance": 0.1, "capacity": 0.05}
@@ -138,7 +139,7 @@ class Kalman(eqx.Module):
         weight = jax.nn.softmax(likely)
         soc = weight @ grid
         spread = jnp.sqrt(weight @ (grid - soc) ** 2 + (0.5 * (GRID[1] - GRID[0])) ** 2)
-        slope = (jnp.interp(soc + 0.02, grid, voltage) - jnp.interp(soc - 0.02, grid, voltage)) / 0.04
+        slope = (hat(soc + 0.02, grid) - hat(soc - 0.02, grid)) @ voltage / 0.04
 
         # The voltage is given: a state of charge that is too high goes with pairs, or an error, that are too low.
         each = jnp.concatenate([jnp.full(self.pairs, wandered / np.sqrt(max(self.pairs, 1))), error_std[None]])

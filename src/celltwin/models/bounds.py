@@ -1,4 +1,4 @@
-"""Bounded answers: whatever a model is fed, it says a voltage that the cell could have.
+"""Bounded answers: whatever a model or estimator is fed, it says what the cell could have.
 
     u -> u, as far as it is finite and possible; else the last one that was, or the nearest possible
     V -> V inside the cell's window and SLACK beyond; from there b + MORE tanh((V - b) / MORE), b its nearer end
@@ -6,6 +6,7 @@
 One wrapper serves every family, because all of them are finite for finite inputs of a bounded size: currents up to
 100C, -80 to 150 degC, steps from none to weeks. A sensor that fails for a few samples is bridged by its last value, and
 none of it stays in the state. Within these limits the wrapped model is the model: nothing is rounded and nothing moved.
+Estimators bridge silent sensors themselves: a value that is not finite, or beyond these limits, is handed on as silence.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from celltwin.data.record import Cell
-from celltwin.interface import Input, Output, Start, run
+from celltwin.interface import Estimate, Input, Measurement, Output, Start, measured, run
 
 SLACK, MORE = 0.1, 0.09  # V beyond the cell's window: followed without change, and approached from there
 LARGEST_RATE = 100.0  # 1/h, current over capacity
@@ -71,8 +72,7 @@ class Bounded(eqx.Module):
         return BoundedState(inner, u.current[-1], u.temperature[-1]), self._limited(output)
 
     def _possible(self, u: Input, current: Array, temperature: Array) -> Input:
-        dt = jnp.clip(jnp.where(jnp.isnan(u.dt), 0.0, u.dt), 0.0, LONGEST)
-        return Input(self._current(current), jnp.clip(temperature, COLDEST, HOTTEST), dt)
+        return Input(self._current(current), jnp.clip(temperature, COLDEST, HOTTEST), _step(u.dt))
 
     def _current(self, current: Array) -> Array:
         largest = LARGEST_RATE * self.capacity
@@ -82,6 +82,56 @@ class Bounded(eqx.Module):
         low, high = self.window
         inside = jnp.clip(output.voltage, low - SLACK, high + SLACK)
         return Output(inside + MORE * jnp.tanh((output.voltage - inside) / MORE), output.soc)
+
+
+class BoundedEstimator(eqx.Module):
+    """An estimator that is shown possible measurements alone and answers with a possible state of charge."""
+
+    model: Any
+    window: tuple[float, float] = eqx.field(static=True)  # V
+    capacity: float = eqx.field(static=True)  # Ah, the reference
+
+    @classmethod
+    def of(cls, model: Any, cell: Cell) -> BoundedEstimator:
+        """`model` within the limits of `cell`."""
+        return cls(model, cell.voltage_limits_volt, cell.reference_capacity_ah)
+
+    def init(self, start: Start) -> Any:
+        """Wakes the estimator; a state of charge that is not known stays unknown."""
+        bounded = Bounded(_Start(), self.window, self.capacity).init(start).inner
+        return self.model.init(bounded._replace(soc=jnp.where(jnp.isfinite(start.soc), bounded.soc, jnp.nan)))
+
+    def step(self, state: Any, y: Measurement) -> tuple[Any, Estimate]:
+        state, estimate = self.model.step(state, self._possible(y))
+        return state, self._limited(estimate)
+
+    def run(self, state: Any, inputs: Measurement) -> tuple[Any, Estimate]:
+        """What scanning `step` over inputs [time] gives, by the estimator's own way of running a record."""
+        state, estimates = run(self.model, state, self._possible(inputs))
+        return state, self._limited(estimates)
+
+    def _possible(self, y: Measurement) -> Measurement:
+        largest = LARGEST_RATE * self.capacity
+        current, temperature = (
+            jnp.where((value >= low) & (value <= high), value, jnp.nan)
+            for value, low, high in ((y.current, -largest, largest), (y.temperature, COLDEST, HOTTEST))
+        )
+        return Measurement(jnp.where(measured(y.voltage), y.voltage, jnp.nan), current, temperature, _step(y.dt))
+
+    def _limited(self, estimate: Estimate) -> Estimate:
+        return Estimate(jnp.clip(estimate.soc, -STRAYED, 1.0 + STRAYED), jnp.minimum(estimate.std, 1.0))
+
+
+class _Start(eqx.Module):
+    """Shows what `Bounded` makes of a start."""
+
+    def init(self, start: Start) -> Start:
+        return start
+
+
+def _step(dt: Array) -> Array:
+    """The length of a step, as far as it is possible."""
+    return jnp.clip(jnp.where(jnp.isnan(dt), 0.0, dt), 0.0, LONGEST)
 
 
 def _known(value: Array, otherwise: Any) -> Array:

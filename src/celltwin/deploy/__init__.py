@@ -1,0 +1,1 @@
+"""What runs a twin elsewhere: C99, ONNX, FMU, and a stream of samples."""

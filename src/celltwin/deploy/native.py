@@ -1,0 +1,132 @@
+"""An emitted twin compiled on this machine and called from Python: how the C is checked, and how a stream is quick."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from celltwin.deploy.c import Source
+from celltwin.errors import CelltwinError
+from celltwin.interface import Start
+
+FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared")
+
+SHIM = """
+void NAME_run(NAME_state *state, const REAL *inputs, long samples, REAL *outputs);
+long NAME_size(void);
+
+long NAME_size(void) { return (long)sizeof(NAME_state); }
+
+void NAME_run(NAME_state *state, const REAL *inputs, long samples, REAL *outputs)
+{
+    for (long k = 0; k < samples; ++k) {
+        NAME_input input;
+        NAME_output output;
+READ
+        NAME_step(state, &input, &output);
+WRITE
+        inputs += INPUTS;
+        outputs += OUTPUTS;
+    }
+}
+"""
+
+
+def compiler() -> list[str] | None:
+    """The command of a C compiler: `CC`, else cc, gcc or clang; None where there is none."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    return [found] if found else None
+
+
+class Native:
+    """A compiled twin. Its state is a block of memory that `begin` makes and `step` and `run` advance."""
+
+    def __init__(self, source: Source, flags: tuple[str, ...] = ()) -> None:
+        """Compiles the source. Raises CelltwinError where there is no compiler or it fails."""
+        self.source = source
+        self._real = {"float": ctypes.c_float, "double": ctypes.c_double}[source.real]
+        library = _library(source, flags)
+        name = source.name
+        self._size = getattr(library, f"{name}_size")
+        self._init, self._step, self._run = (getattr(library, f"{name}_{what}") for what in ("init", "step", "run"))
+        self._size.restype = ctypes.c_long
+        for function in (self._init, self._step, self._run):
+            function.restype = None
+        self._run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p)
+        real, valid = self._real, ("valid", ctypes.c_int)
+        self._start_struct = _struct("Start", [(n, real) for n in Start._fields])
+        self._input, self._output = (
+            _struct("Input", [(n, real) for n in source.inputs])(),
+            _struct("Output", [*((n, real) for n in source.outputs if n != "valid"), valid])(),
+        )
+        self._input_at, self._output_at = ctypes.byref(self._input), ctypes.byref(self._output)
+        self.size = int(self._size())
+
+    @property
+    def dtype(self) -> Any:
+        return np.float32 if self.source.precision == "single" else np.float64
+
+    def begin(self, start: Start) -> ctypes.Array[Any]:
+        """The state after `init`."""
+        state = ctypes.create_string_buffer(self.size)
+        given = self._start_struct(*(float(v) for v in start))
+        self._init(state, ctypes.byref(given))
+        return state
+
+    def step(self, state: Any, *inputs: float) -> tuple[float, ...]:
+        """Advance the state by one sample, values in the order of `source.inputs`; what the twin says, in its order."""
+        given, said = self._input, self._output
+        for name, value in zip(self.source.inputs, inputs, strict=True):
+            setattr(given, name, value)
+        self._step(state, self._input_at, self._output_at)
+        return tuple(getattr(said, name) for name in self.source.outputs)
+
+    def run(self, state: Any, inputs: np.ndarray) -> np.ndarray:
+        """Advance the state by samples [time, inputs]; what the twin says, [time, outputs]."""
+        inputs = np.ascontiguousarray(inputs, self.dtype)
+        said = np.empty((len(inputs), len(self.source.outputs)), self.dtype)
+        self._run(ctypes.addressof(state), inputs.ctypes.data, len(inputs), said.ctypes.data)
+        return said
+
+
+def _struct(name: str, fields: list[tuple[str, Any]]) -> Any:
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+def shim(source: Source) -> str:
+    """Functions that run many samples in one call, to be compiled with the source."""
+    read = "\n".join(f"        input.{n} = inputs[{i}];" for i, n in enumerate(source.inputs))
+    write = "\n".join(f"        outputs[{i}] = ({source.real})output.{n};" for i, n in enumerate(source.outputs))
+    text = SHIM.replace("READ", read).replace("WRITE", write)
+    text = text.replace("INPUTS", str(len(source.inputs))).replace("OUTPUTS", str(len(source.outputs)))
+    return text.replace("REAL", source.real).replace("NAME", source.name)
+
+
+def _library(source: Source, flags: tuple[str, ...]) -> ctypes.CDLL:
+    """The source as a loaded shared library."""
+    command = compiler()
+    if command is None:
+        raise CelltwinError("there is no C compiler", expected="cc, gcc or clang", fix="install one, or set CC")
+    with tempfile.TemporaryDirectory(prefix="celltwin-") as folder:
+        here = Path(folder)
+        (here / f"{source.name}.h").write_text(source.header, encoding="utf-8")
+        (here / f"{source.name}.c").write_text(source.source + shim(source), encoding="utf-8")
+        library = here / f"{source.name}.so"
+        done = subprocess.run(
+            [*command, *FLAGS, *flags, "-o", str(library), str(here / f"{source.name}.c"), "-lm"],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise CelltwinError("the C compiler failed", got=done.stderr.strip()[:400], expected=" ".join(command))
+        return ctypes.CDLL(str(library))  # stays mapped when the file is gone
