@@ -181,17 +181,30 @@ class Block:
         self.lines.append("    " * self.depth + line)
 
     @contextmanager
-    def loop(self, count: int) -> Iterator[Index]:
+    def loop(self, count: int, step: int = 1) -> Iterator[Index]:
         """Around what is added meanwhile; no loop is written for one round."""
-        if count == 1:
+        if count <= step:
             yield Index()
             return
         name = self.code.letter()
-        self.add(f"for (int {name} = 0; {name} < {count}; ++{name}) {{")
+        forward = f"++{name}" if step == 1 else f"{name} += {step}"
+        self.add(f"for (int {name} = 0; {name} < {count}; {forward}) {{")
         self.depth += 1
         self.code.open_loops += 1
         yield Index(0, ((name, 1),))
         self.code.open_loops -= 1
+        self.depth -= 1
+        self.add("}")
+
+    @contextmanager
+    def braces(self, wanted: bool) -> Iterator[None]:
+        """A block of its own around what is added meanwhile, where it is wanted."""
+        if not wanted:
+            yield
+            return
+        self.add("{")
+        self.depth += 1
+        yield
         self.depth -= 1
         self.add("}")
 

@@ -32,6 +32,7 @@ from celltwin.errors import CelltwinError
 
 Rule = Callable[[Code, Equation, list[Value]], list[Value]]
 RULES: dict[str, Rule] = {}
+AT_ONCE = 4  # columns of a matrix that one pass over a product adds
 LONG = 10  # operations in one expression, beyond which a value is stored and not written again
 NARROW = 4  # elements of a product, under which each is summed by itself
 
@@ -502,19 +503,32 @@ def _dot(code: Code, equation: Equation, operands: list[Value]) -> list[Value]:
         rows, scale = stored if stored else (code.table(rows.constant, order), None)
     cast = "" if scale is None else f"({code.real})"
 
+    zero = code.number(np.zeros((), equation.outputs[0].dtype))
+    count = AT_ONCE if lengths and lengths[0] >= 2 * AT_ONCE else 1
+    whole = lengths[0] // count * count if lengths else 0
+
     def fill(target: Stored, block: Block) -> None:
-        # Column by column: the innermost loop has no sum to wait for, and compilers make vectors of it.
+        # Column by column, a few at once: the innermost loop has no sum to wait for, and compilers make vectors of it.
+        def columns(outer: Indices, first: Index, rest: Indices, many: int) -> None:
+            terms: list[tuple[str, Indices]] = []
+            for n in range(many):
+                along = (first + n, *rest) if lengths else ()
+                other = sides[1 - wide].at(inner(1 - wide, (*outer, Index()), along), block)
+                terms.append((f"x{code.open_loops}{n or ''}", along))
+                block.add(f"const {code.type_of(kind)} {terms[-1][0]} = {unwrapped(other)};")
+            with block.loop(shape[-1]) as last:
+                texts = (rows.at(inner(wide, (*outer, last), along), block) for _, along in terms)
+                total = " + ".join(f"{cast}{text} * {name}" for text, (name, _) in zip(texts, terms, strict=True))
+                block.add(f"{target.at((*outer, last), block)} += {total};")
+
         with block.loops(shape[:-1]) as outer:
             with block.loop(shape[-1]) as last:
-                place = target.at((*outer, last), block)
-                block.add(f"{place} = {code.number(np.zeros((), equation.outputs[0].dtype))};")
-            with block.loops(lengths) as along:
-                other = sides[1 - wide].at(inner(1 - wide, (*outer, Index()), along), block)
-                name = f"x{code.open_loops}"
-                block.add(f"const {code.type_of(kind)} {name} = {unwrapped(other)};")
-                with block.loop(shape[-1]) as last:
-                    text = rows.at(inner(wide, (*outer, last), along), block)
-                    block.add(f"{target.at((*outer, last), block)} += {cast}{text} * {name};")
+                block.add(f"{target.at((*outer, last), block)} = {zero};")
+            with block.loops(lengths[1:]) as rest:
+                for begin, end, many in ((0, whole or 1, count), (whole, lengths[0] if lengths else 0, 1)):
+                    if begin < end:
+                        with block.braces(end - begin <= many), block.loop(end - begin, many) as first:
+                            columns(outer, first + begin, rest, many)
             if scale is not None:
                 with block.loop(shape[-1]) as last:
                     block.add(f"{target.at((*outer, last), block)} *= {scale.at((last,), block)};")
