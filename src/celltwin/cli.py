@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from celltwin import __version__, benchmark, files, identify_command, jobs, models, twin
+from celltwin import __version__, benchmark, deploy_command, files, identify_command, jobs, models, twin
 from celltwin.console import err, escape, note, note_gaps, out
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
@@ -346,6 +346,10 @@ def inspect(
         raise failed[-1]
 
 
+app.command("export", epilog="Example: celltwin export lg_18650hg2/soc --to c --out firmware")(deploy_command.export)
+app.command("stream", epilog="Example: celltwin stream lg_18650hg2/soc --input log.csv --snapshot bms.json")(
+    deploy_command.stream_
+)
 app.command("identify", epilog="Example: celltwin identify demo --out cell.json")(identify_command.identify)
 
 

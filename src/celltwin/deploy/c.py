@@ -38,10 +38,12 @@ MEANING = {
     "std": "standard deviation of soc, a fraction",
     "capacity": "Ah, the cell's reference capacity",
 }
-KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register"
-    " restrict return short signed sizeof static struct switch typedef union unsigned void volatile while NAN INFINITY"
-    " state start input output valid main".split()
+RESERVED = """
+auto break case char const continue default do double else enum extern float for goto if inline int long register
+restrict return short signed sizeof static struct switch typedef union unsigned void volatile while NAN INFINITY
+state start input output valid main
+"""
+KEYWORDS = frozenset(RESERVED.split())
 )
 
 
@@ -96,14 +98,12 @@ def emit(twin: Twin, name: str | None = None, precision: str = "single", weights
         state = jax.eval_shape(lambda p, s: p.model.init(s), parts, start)
         state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
         init = trace(lambda p, s: p.model.init(s), parts, start)
-        step = trace(_judged, parts, state, inputs)
+        step = trace(lambda p, *rest: judged(*p, *rest), parts, state, inputs)
     members = _members(state)
     code = Code(precision, weights, taken=set(KEYWORDS) | set(HELPERS))
     begin = _function(code, init, _scalars(Start._fields), members, ())
     outputs = (*(Estimate if estimates else Output)._fields, "valid")
-    fields = [
-        Stored(m.shape, m.kind, 0, f"state->{m.name}", strides_of(m.shape) if m.shape else None) for m in members
-    ]
+    fields = [Stored(m.shape, m.kind, 0, f"state->{m.name}", strides_of(m.shape) if m.shape else None) for m in members]
     go = _function(code, step, [*fields, *_scalars(inputs._fields)], members, outputs)
     made = Source(name, "", "", members, inputs._fields, outputs, precision)
     header = _header(twin, made, weights)
@@ -143,10 +143,10 @@ def _cast(leaf: Any, dtype: Any) -> Any:
     return jnp.asarray(array, dtype if array.dtype.kind == "f" else array.dtype)
 
 
-def _judged(parts: _Parts, state: Any, u: Any) -> Any:
+def judged(model: Any, domain: Domain, state: Any, u: Any) -> Any:
     """The step, and whether it can be trusted: inside the training domain, on a voltage that was measured."""
-    state, output = parts.model.step(state, u)
-    valid = parts.domain.contains(u.current, u.temperature, output.soc, u.dt)
+    state, output = model.step(state, u)
+    valid = domain.contains(u.current, u.temperature, output.soc, u.dt)
     if isinstance(u, Measurement):
         valid = valid & measured(u.voltage)
     return state, output, valid
@@ -293,7 +293,9 @@ def _struct(real: str, name: str, what: str, members: tuple[str, ...]) -> list[s
     lines = [f"/* {what} */", "typedef struct {"]
     for member in members:
         if member == "valid":
-            lines.append("    int valid; /* 1 inside the training range, on measured values; else 0: an extrapolation */")
+            lines.append(
+                "    int valid; /* 1 inside the training range, on measured values; else 0: an extrapolation */"
+            )
         else:
             lines.append(f"    {real} {member}; /* {MEANING[member]} */")
     return [*lines, f"}} {name};", ""]

@@ -406,7 +406,7 @@ class Code:
 
 
 def _room(rooms: list[tuple[int, str]], free: list[int], size: int, kind: str) -> int:
-    """A free work area that is large enough, the smallest such; else the largest free one made larger; else a new one."""
+    """A free work area that is large enough, the smallest such; else the largest free one, larger; else a new one."""
     fitting = [i for i in free if rooms[i][1] == kind]
     enough = [i for i in fitting if rooms[i][0] >= size]
     if not fitting:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -70,26 +71,31 @@ class Native:
             _struct("Output", [*((n, real) for n in source.outputs if n != "valid"), valid])(),
         )
         self._input_at, self._output_at = ctypes.byref(self._input), ctypes.byref(self._output)
+        self._said = attrgetter(*source.outputs)
         self.size = int(self._size())
 
     @property
     def dtype(self) -> Any:
         return np.float32 if self.source.precision == "single" else np.float64
 
+    def blank(self) -> ctypes.Array[Any]:
+        """Room for a state."""
+        return ctypes.create_string_buffer(self.size)
+
     def begin(self, start: Start) -> ctypes.Array[Any]:
         """The state after `init`."""
-        state = ctypes.create_string_buffer(self.size)
+        state = self.blank()
         given = self._start_struct(*(float(v) for v in start))
         self._init(state, ctypes.byref(given))
         return state
 
     def step(self, state: Any, *inputs: float) -> tuple[float, ...]:
         """Advance the state by one sample, values in the order of `source.inputs`; what the twin says, in its order."""
-        given, said = self._input, self._output
+        given = self._input
         for name, value in zip(self.source.inputs, inputs, strict=True):
             setattr(given, name, value)
         self._step(state, self._input_at, self._output_at)
-        return tuple(getattr(said, name) for name in self.source.outputs)
+        return self._said(self._output)
 
     def run(self, state: Any, inputs: np.ndarray) -> np.ndarray:
         """Advance the state by samples [time, inputs]; what the twin says, [time, outputs]."""

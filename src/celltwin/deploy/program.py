@@ -122,7 +122,11 @@ def _inline(closed: Any, arguments: Sequence[Any], equations: list[Equation]) ->
     found |= {var: Constant(np.asarray(value)) for var, value in zip(jaxpr.constvars, consts, strict=True)}
 
     def read(atom: Any) -> Any:
-        return Constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else found[atom]
+        return (
+            Constant(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
+            if isinstance(atom, core.Literal)
+            else found[atom]
+        )
 
     for eqn in jaxpr.eqns:
         inputs = [read(atom) for atom in eqn.invars]
@@ -225,9 +229,7 @@ def _worked_out(program: Program) -> Program:
             ends[id(var)] = var
     left = [*sorted(repeats, key=program.equations.index), *left]
     values = _evaluate([made[key][0] for key in made], list(ends.values()))
-    constants = {
-        key: Constant(value, "_".join(made[key][1])) for key, value in zip(ends, values, strict=True)
-    }
+    constants = {key: Constant(value, "_".join(made[key][1])) for key, value in zip(ends, values, strict=True)}
 
     def read(atom: Any, place: str = "") -> Any:
         if isinstance(atom, Constant) and not atom.name:

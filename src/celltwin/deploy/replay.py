@@ -49,7 +49,8 @@ static char *next_field(char **rest)
     if (field != NULL) {
         char *end = strchr(field, ',');
         *rest = end == NULL ? NULL : end + 1;
-        field[strcspn(field, ",\\r\\n")] = '\\0';
+        field += *field == '"';
+        field[strcspn(field, "\\",\\r\\n")] = '\\0';
     }
     return field;
 }

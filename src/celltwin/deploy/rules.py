@@ -169,7 +169,7 @@ def _readable(code: Code, value: Value, equation: Equation) -> Value:
     return code.store(value, equation.place) if isinstance(value, (Joined, Filled)) and value.shape else value
 
 
-# --- views -------------------------------------------------------------------------------------------------------------
+# --- views -----------------------------------------------------------------------------------------------------------
 
 
 def _view(code: Code, equation: Equation, value: Value, index_of: Callable[[Indices], Indices]) -> list[Value]:
@@ -268,7 +268,7 @@ def _iota(code: Code, equation: Equation, operands: list[Value]) -> list[Value]:
     return [Lazy(shape, kind, 1, lambda index, block: f"{cast}({index[axis]})")]
 
 
-# --- joining, placing, picking -------------------------------------------------------------------------------------------
+# --- joining, placing, picking ---------------------------------------------------------------------------------------
 
 
 @rule("concatenate")
@@ -404,7 +404,7 @@ def _dynamic_update(code: Code, equation: Equation, operands: list[Value]) -> li
     return [Filled(shape, kind, 1, fill)]
 
 
-# --- sums ----------------------------------------------------------------------------------------------------------------
+# --- sums ------------------------------------------------------------------------------------------------------------
 
 REDUCTIONS = {
     "reduce_sum": ("{0} += {1};", 0.0),
@@ -430,7 +430,9 @@ def _reduce(code: Code, equation: Equation, operands: list[Value]) -> list[Value
             return tuple(next(gone) if n in axes else next(kept) for n in range(len(value.shape)))
 
         first = np.asarray(start, np.float64 if kind == "real" else np.int32)
-        return _summed(code, block, kind, [value.shape[n] for n in axes], line, first, lambda i: value.at(inner(i), block))
+        return _summed(
+            code, block, kind, [value.shape[n] for n in axes], line, first, lambda i: value.at(inner(i), block)
+        )
 
     count = value.size // max(1, int(np.prod(shape)))
     return [Lazy(shape, kind, count * (1 + value.weight), read)]
@@ -541,7 +543,7 @@ def _ready(code: Code, value: Value, equation: Equation) -> Value:
     return code.store(value, equation.place) if value.weight or isinstance(value, (Joined, Filled)) else value
 
 
-# --- loops ---------------------------------------------------------------------------------------------------------------
+# --- loops -----------------------------------------------------------------------------------------------------------
 
 
 @rule("scan")

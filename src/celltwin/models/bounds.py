@@ -6,7 +6,7 @@
 One wrapper serves every family, because all of them are finite for finite inputs of a bounded size: currents up to
 100C, -80 to 150 degC, steps from none to weeks. A sensor that fails for a few samples is bridged by its last value, and
 none of it stays in the state. Within these limits the wrapped model is the model: nothing is rounded and nothing moved.
-Estimators bridge silent sensors themselves: a value that is not finite, or beyond these limits, is handed on as silence.
+Estimators bridge silent sensors themselves: a value that is not finite, or beyond these limits, they see as silence.
 """
 
 from __future__ import annotations

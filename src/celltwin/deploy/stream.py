@@ -1,0 +1,312 @@
+"""A twin that runs along with a cell: one sample in, one answer out, and a state that survives a restart.
+
+    stream = Stream(twin)
+    soc, std, valid = stream.push(Sample(time=12.0, voltage=3.71, current=-1.2, temperature=24.8))
+
+The twin's emitted C does the work where there is a compiler (a few microseconds a sample), the compiled JAX step where
+there is none (tens of microseconds); the state is the same bytes in both. Steps may be of any length; a sample that
+is late, or whose time is not known, is counted and left out; a sensor that says nothing is NaN.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import math
+import time as clock
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from celltwin import files
+from celltwin.data import columns
+from celltwin.data.record import Record
+from celltwin.deploy import c, native
+from celltwin.errors import CelltwinError
+from celltwin.interface import Estimate, Input, Measurement, Output, Start
+from celltwin.twin import Twin
+
+NAN = float("nan")
+POLL = 0.2  # s between looks at a growing file
+COLUMNS = {"voltage": "simulated_voltage_volt", "soc": "soc", "std": "soc_std", "valid": "in_domain"}
+
+
+class Sample(NamedTuple):
+    """What the sensors say at a time; NaN where they say nothing."""
+
+    time: float  # s
+    voltage: float  # V
+    current: float  # A, positive = charge, held since the sample before
+    temperature: float  # degC
+
+
+class Stream:
+    """A twin between two samples."""
+
+    def __init__(self, twin: Twin, initial_soc: float = NAN, compiled: bool | None = None) -> None:
+        """`initial_soc`: fraction at the first sample, where it is known; a voltage twin without reads it from the
+        first voltage, which must then be at rest. `compiled`: through C (default: where there is a compiler).
+
+        Raises CelltwinError where C is asked for and there is no compiler.
+        """
+        if compiled is None:
+            compiled = native.compiler() is not None
+        self.twin, self.initial_soc = twin, initial_soc
+        self.outputs = (*(Estimate if twin.task == "soc" else Output)._fields, "valid")
+        self.time = NAN  # s, of the last sample
+        self.late = self.unclear = 0  # samples left out: not after the last one; without a time
+        self._measures = twin.task == "soc"
+        self._engine: Any = _Compiled(twin) if compiled else _Traced(twin)
+        self._silent = (*[NAN] * (len(self.outputs) - 1), 0)
+
+    def push(self, sample: Sample) -> tuple[Any, ...] | None:
+        """What the twin says, in the order of `outputs`; None for a sample that is left out.
+
+        Until a first voltage is measured it says NaN. Raises CelltwinError where a voltage twin cannot tell where it
+        starts.
+        """
+        time, voltage, current, temperature = sample
+        dt = time - self.time
+        if not dt > 0.0:
+            if math.isfinite(self.time) or not math.isfinite(time):
+                self.late, self.unclear = self.late + (dt <= 0.0), self.unclear + (dt != dt)
+                return None
+            if not math.isfinite(voltage):
+                return self._silent
+            self._begin(sample)
+            dt = 0.0
+        elif dt == math.inf:
+            self.unclear += 1
+            return None
+        self.time = time
+        if self._measures:
+            return self._engine.step(voltage, current, temperature, dt)
+        return self._engine.step(current, temperature, dt)
+
+    def _begin(self, sample: Sample) -> None:
+        soc = self.initial_soc
+        if soc != soc and not self._measures:
+            voltage, current, temperature = (np.full(2, value) for value in sample[1:])
+            soc = self.twin.rested_soc(Record("the stream", np.arange(2.0), voltage, current, temperature))
+        capacity = self.twin.cell.reference_capacity_ah
+        self._engine.begin(Start(sample.voltage, sample.current, sample.temperature, soc, capacity))  # pyright: ignore[reportArgumentType]
+
+    # --- restart ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write where the stream stands to a small file, atomically."""
+        state = base64.b64encode(self._engine.words).decode() if math.isfinite(self.time) else None
+        about = {"kind": "celltwin stream", "twin": self._identity, "time": files.plain(self.time), "state": state}
+        files.write_json(path, {**about, "late": self.late, "unclear": self.unclear})
+
+    def resume(self, path: str | Path) -> None:
+        """Go on from what `save` wrote. Raises CelltwinError for a file of another twin, or a damaged one."""
+        about = files.read_json(path)
+        try:
+            if about["kind"] != "celltwin stream":
+                raise KeyError("kind")
+            if about["twin"] != self._identity:
+                raise CelltwinError(
+                    f"{path} is of another twin",
+                    got=about["twin"][:12],
+                    expected=self._identity[:12],
+                    fix="stream the twin that it belongs to, or begin anew with another --snapshot",
+                )
+            words = None if about["state"] is None else base64.b64decode(about["state"], validate=True)
+            late, unclear = int(about["late"]), int(about["unclear"])
+            time = NAN if about["time"] is None else float(about["time"])
+            if words is not None:
+                self._engine.words = words
+        except (KeyError, TypeError, ValueError) as error:
+            raise CelltwinError(f"{path} is no snapshot of a stream, or damaged", got=error, fix="delete it") from error
+        self.late, self.unclear, self.time = late, unclear, time
+
+    @property
+    def _identity(self) -> str:
+        """Hash of all that decides what the twin says."""
+        digest = hashlib.sha256(f"{self.twin.name} {self.twin.cell}".encode())
+        for leaf in jax.tree.leaves((self.twin.model, self.twin.domain)):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
+
+class _Compiled:
+    """The emitted C."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._native = native.Native(c.emit(twin))
+        self._state: Any = self._native.blank()
+
+    def begin(self, start: Start) -> None:
+        self._state = self._native.begin(start)
+
+    def step(self, *inputs: float) -> tuple[Any, ...]:
+        return self._native.step(self._state, *inputs)
+
+    @property
+    def words(self) -> bytes:
+        return bytes(self._state)
+
+    @words.setter
+    def words(self, words: bytes) -> None:
+        if len(words) != self._native.size:
+            raise ValueError(f"{len(words)} bytes of state, not {self._native.size}")
+        self._state[:] = words
+
+
+class _Traced:
+    """The compiled JAX step; its state as the bytes that C keeps."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._parts = (twin.runner, twin.domain)
+        self._kind: Any = Measurement if twin.task == "soc" else Input
+        shape = jax.eval_shape(twin.runner.init, Start(*[jnp.zeros(())] * len(Start._fields)))
+        self._state: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
+
+    def begin(self, start: Start) -> None:
+        self._state = _begin(self._parts, Start(*(np.float32(v) for v in start)))  # pyright: ignore[reportArgumentType]
+
+    def step(self, *inputs: float) -> tuple[Any, ...]:
+        u = self._kind(*(np.float32(v) for v in inputs))
+        self._state, output, valid = _advance(self._parts, self._state, u)
+        return (*(float(v) for v in output), int(valid))
+
+    @property
+    def words(self) -> bytes:
+        return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self._state))
+
+    @words.setter
+    def words(self, words: bytes) -> None:
+        leaves, structure = jax.tree.flatten(self._state)
+        sizes = [np.asarray(leaf).nbytes for leaf in leaves]
+        if len(words) != sum(sizes):
+            raise ValueError(f"{len(words)} bytes of state, not {sum(sizes)}")
+        ends = np.cumsum(sizes)
+        parts = [
+            np.frombuffer(words[end - size : end], leaf.dtype).reshape(leaf.shape)
+            for leaf, size, end in zip(leaves, sizes, ends, strict=True)
+        ]
+        self._state = structure.unflatten(parts)
+
+
+@jax.jit
+def _begin(parts: Any, start: Start) -> Any:
+    return parts[0].init(start)
+
+
+@jax.jit
+def _advance(parts: Any, state: Any, u: Any) -> Any:
+    return c.judged(*parts, state, u)
+
+
+# --- where samples come from -----------------------------------------------------------------------------------------
+
+
+def follow(path: Path) -> Iterator[str]:
+    """The lines of a file as it grows, each once it is whole; never ends."""
+    rest = ""
+    with path.open(encoding="utf-8", newline="") as file:
+        while True:
+            piece = file.readline()
+            if not piece:
+                clock.sleep(POLL)
+                continue
+            rest += piece
+            if rest.endswith("\n"):
+                yield rest
+                rest = ""
+
+
+def from_csv(lines: Iterable[str], sign: float = 1.0) -> Iterator[Sample]:
+    """Samples of csv lines; the first names the columns, in any way and unit that celltwin inspect knows.
+
+    `sign` -1 where positive current is discharge. Raises CelltwinError where columns are missing.
+    """
+    rows = csv.reader(lines)
+    headers = next(rows, None)
+    if headers is None:
+        raise CelltwinError("the stream is empty", expected="a line that names the columns")
+    take = _taker(headers, sign)
+    for row in rows:
+        if row and not columns.is_unit_row(row):
+            yield take(row)
+
+
+def from_json(lines: Iterable[str], sign: float = 1.0) -> Iterator[Sample]:
+    """Samples of lines with one JSON object each, its keys named like the columns of a csv."""
+    takers: dict[tuple[str, ...], Any] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+            keys = tuple(item)
+            values = list(item.values())
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CelltwinError(f"line {number} is no JSON object", got=line.strip()[:80]) from error
+        if keys not in takers:
+            takers[keys] = _taker(keys, sign, missing=bool(takers))
+        yield takers[keys](values)
+
+
+def from_can(path: Path, database: Path, signals: Mapping[str, str], sign: float = 1.0) -> Iterator[Sample]:
+    """Samples of a CAN log that python-can reads, decoded by a DBC file: one at each frame that tells the voltage.
+
+    `signals` names the signal of voltage, current and temperature; what other frames told last is held.
+    """
+    try:
+        import can
+        import cantools
+    except ImportError as error:
+        raise CelltwinError("CAN logs need python-can and cantools", fix="pip install 'celltwin[can]'") from error
+    known: Any = cantools.database.load_file(str(database))
+    names = {m.frame_id: {s.name for s in m.signals} for m in known.messages}
+    for role, signal in signals.items():
+        if not any(signal in each for each in names.values()):
+            everything = ", ".join(sorted(set().union(*names.values())))
+            raise CelltwinError(f"no message of {database} has the {role} signal", got=signal, expected=everything)
+    held = dict.fromkeys(("voltage", "current", "temperature"), NAN)
+    with can.LogReader(str(path)) as log:
+        for frame in log:
+            if not names.get(frame.arbitration_id, set()) & set(signals.values()):
+                continue
+            decoded = known.decode_message(frame.arbitration_id, frame.data)
+            told = {role: float(decoded[signal]) for role, signal in signals.items() if signal in decoded}
+            held |= told
+            if "voltage" in told:
+                yield Sample(frame.timestamp, held["voltage"], sign * held["current"], held["temperature"])
+
+
+def _taker(headers: Sequence[str], sign: float, missing: bool = False) -> Any:
+    """What makes a sample of the cells below these headers; with `missing`, sensors may be left out."""
+    found = columns.recognise(list(headers))
+    lacking = [role for role in ("time", "voltage", "current") if role not in found]
+    if lacking and not (missing and "time" in found):
+        raise CelltwinError(
+            f"the stream has no column of {', '.join(lacking)}",
+            got=", ".join(headers),
+            expected="test_time_second, voltage_volt, current_ampere, temperature_t1_celsius, or the like",
+        )
+    chosen = [found[role][0] if role in found else None for role in ("time", "voltage", "current", "temperature")]
+
+    def take(cells: Sequence[Any]) -> Sample:
+        time, voltage, current, temperature = (
+            NAN if column is None else _number(cells, column.index) * column.factor + column.offset for column in chosen
+        )
+        return Sample(time, voltage, sign * current, temperature)
+
+    return take
+
+
+def _number(cells: Sequence[Any], index: int) -> float:
+    """The number in a cell; NaN where there is none."""
+    try:
+        return float(cells[index])
+    except (IndexError, TypeError, ValueError):
+        return NAN

@@ -1,0 +1,209 @@
+"""`celltwin export` and `celltwin stream`: a twin as files that run elsewhere, and one that runs along."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import numpy as np
+import typer
+
+from celltwin import files, twin
+from celltwin.console import note, out
+from celltwin.data import importers
+from celltwin.data.record import TIME
+from celltwin.deploy import c, native, stream
+from celltwin.deploy.stream import Sample, Stream
+from celltwin.errors import CelltwinError
+from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
+from celltwin.twin import Twin
+
+TwinFile = Annotated[
+    str, typer.Argument(metavar="TWIN", help="A .twin file, or a pretrained one by name (lg_18650hg2/soc).")
+]
+Sign = Annotated[str | None, typer.Option(help="What is logged as positive current: charge (default) or discharge.")]
+
+
+def export(
+    twin_file: TwinFile,
+    to: Annotated[str, typer.Option("--to", metavar="c|onnx|fmu", help="The kind of files.")],
+    out_folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder that they go to.")],
+    name: Annotated[
+        str | None, typer.Option(help="What the files and functions are called; default: like the twin.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of C: single or double.")] = "single",
+    weights: Annotated[
+        str, typer.Option(help="Of C: real, or int16 or int8 for matrices of whole numbers with one scale a row.")
+    ] = "real",
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="LOG", help="Compile the C, replay this log, and compare with Python (--to c)."),
+    ] = None,
+) -> None:
+    """Write a twin as C99 (header, source, a replay and a Makefile), ONNX graphs or an FMU."""
+    one = twin.load(twin_file)
+    if to != "c":
+        raise CelltwinError("--to is wrong", got=to, expected="c")
+    for path in c.export(one, out_folder, name, precision, weights):
+        out.print(f"written: {path}", soft_wrap=True)
+    if check is not None:
+        out.print(compared(one, check, precision, weights))
+
+
+def compared(one: Twin, log: Path, precision: str, weights: str) -> str:
+    """How far the compiled C is from Python over a log, in words."""
+    record = importers.load(log)
+    record = one.with_facts(record)
+    compiled = native.Native(c.emit(one, precision=precision, weights=weights))
+    if one.task == "soc":
+        start, inputs = unknown_start(record, compiled.dtype), measurements_of(record, compiled.dtype)
+        python, unit, scale = one.estimate(record).soc, "points of state of charge", 1e2
+    else:
+        start, inputs = start_of(record, compiled.dtype), inputs_of(record, compiled.dtype)
+        python, unit, scale = one.simulate(record).voltage, "mV", 1e3
+    said = compiled.run(compiled.begin(start), np.stack(inputs, axis=1))[:, 0]
+    apart = scale * np.abs(said - np.asarray(python))
+    return (
+        f"{record.name}: C ({precision}, weights {weights}) and Python are {apart.max():.2g} {unit} apart at most, "
+        f"{apart.mean():.2g} on average, over {len(record)} samples"
+    )
+
+
+def stream_(
+    twin_file: TwinFile,
+    source: Annotated[
+        str, typer.Option("--input", metavar="FILE|-", help="Where samples come from; - is standard input.")
+    ] = "-",
+    format: Annotated[
+        str, typer.Option(help="Of the input: csv, jsonl, or can (a log that python-can reads).")
+    ] = "csv",
+    follow: Annotated[bool, typer.Option("--follow", help="Wait for more lines at the end of the file.")] = False,
+    out_file: Annotated[
+        str, typer.Option("--out", metavar="FILE|-", help="Where answers go, a line each; - is standard output.")
+    ] = "-",
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the state here, and go on from it where it is there already."),
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.0, help="Seconds of samples between two snapshots.")] = 60.0,
+    initial_soc: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Fraction at the first sample, where it is known.")
+    ] = None,
+    current_sign: Sign = None,
+    dbc: Annotated[Path | None, typer.Option(metavar="FILE.dbc", help="What the frames of a CAN log mean.")] = None,
+    signals: Annotated[
+        str | None, typer.Option(metavar="voltage=NAME,...", help="Signals of voltage, current and temperature.")
+    ] = None,
+) -> None:
+    """Run a twin along with samples as they come: one answer a line, and a state that survives a restart."""
+    one = twin.load(twin_file)
+    sign = {None: 1.0, "charge": 1.0, "discharge": -1.0}.get(current_sign)
+    if sign is None:
+        raise CelltwinError("--current-sign is wrong", got=current_sign, expected="charge or discharge")
+    running = Stream(one, math.nan if initial_soc is None else initial_soc)
+    if snapshot is not None and snapshot.exists():
+        running.resume(snapshot)
+        note(f"going on after {running.time:.3f} s, where {snapshot} stands")
+    try:
+        with (
+            _answers(out_file, format, running) as answer,
+            _samples(source, format, follow, sign, dbc, signals) as all_,
+        ):
+            _run(running, all_, answer, snapshot, every)
+    finally:
+        if snapshot is not None:
+            running.save(snapshot)
+    if running.late or running.unclear:
+        note(f"left out: {running.late} samples not later than the one before, {running.unclear} without a time")
+
+
+def _run(running: Stream, samples: Iterable[Sample], answer: Any, snapshot: Path | None, every: float) -> None:
+    saved = running.time
+    for sample in samples:
+        said = running.push(sample)
+        if said is None:
+            continue
+        answer(sample.time, said)
+        if snapshot is not None and not running.time < saved + every:
+            running.save(snapshot)
+            saved = running.time
+
+
+@contextmanager
+def _samples(
+    source: str, format: str, follow: bool, sign: float, dbc: Path | None, signals: str | None
+) -> Iterator[Iterator[Sample]]:
+    """Samples from wherever they come."""
+    if format == "can":
+        if dbc is None or signals is None or source == "-":
+            raise CelltwinError(
+                "a CAN log needs more",
+                expected="--input LOG --dbc FILE.dbc --signals voltage=NAME,current=NAME,temperature=NAME",
+            )
+        pairs = (item.partition("=") for item in signals.split(","))
+        named = {role: name for role, _, name in pairs}
+        if set(named) - {"voltage", "current", "temperature"} or not {"voltage", "current"} <= set(named):
+            raise CelltwinError(
+                "--signals is wrong", got=signals, expected="voltage=NAME,current=NAME,temperature=NAME"
+            )
+        yield stream.from_can(Path(source), dbc, named, sign)
+        return
+    readers = {"csv": stream.from_csv, "jsonl": stream.from_json}
+    if format not in readers:
+        raise CelltwinError("--format is wrong", got=format, expected="csv, jsonl or can")
+    if follow and source == "-":
+        raise CelltwinError("--follow needs a file", got="standard input", fix="give --input FILE")
+    if source == "-":
+        yield readers[format](sys.stdin, sign)
+    elif follow:
+        yield readers[format](stream.follow(Path(source)), sign)
+    else:
+        with Path(source).open(encoding="utf-8", newline="") as file:
+            yield readers[format](file, sign)
+
+
+@contextmanager
+def _answers(target: str, format: str, running: Stream) -> Iterator[Any]:
+    """A function that writes a line, at once. Of a file that is there, what the snapshot has seen is kept."""
+    names = [TIME, *(stream.COLUMNS[n] for n in running.outputs)]
+    as_json = format == "jsonl"
+
+    def line(time: float, said: tuple[Any, ...]) -> str:
+        if as_json:
+            values = [files.plain(v) for v in (time, *said[:-1])]
+            return json.dumps(dict(zip(names, [*values, bool(said[-1])], strict=True)))
+        return f"{time:.10g},{','.join(f'{v:.7g}' for v in said[:-1])},{said[-1]}"
+
+    def writer(file: TextIO) -> Any:
+        def write(time: float, said: tuple[Any, ...]) -> None:
+            file.write(line(time, said) + "\n")
+            file.flush()
+
+        return write
+
+    if target == "-":
+        if not as_json and not math.isfinite(running.time):
+            print(",".join(names), flush=True)
+        yield writer(sys.stdout)
+        return
+    kept = [] if as_json else [",".join(names)]
+    path = Path(target)
+    if path.exists() and math.isfinite(running.time):
+        kept = [row for row in path.read_text(encoding="utf-8").splitlines() if _seen(row, as_json, running.time)]
+    files.write_text(path, "".join(f"{row}\n" for row in kept))
+    with path.open("a", encoding="utf-8") as file:
+        yield writer(file)
+
+
+def _seen(row: str, as_json: bool, time: float) -> bool:
+    """Was this line written before the snapshot? A half line of a killed process was not."""
+    try:
+        value = float(json.loads(row)[TIME]) if as_json else float(row.partition(",")[0])
+    except (ValueError, KeyError, TypeError):
+        return row.startswith(TIME)
+    return float(f"{value:.10g}") <= float(f"{time:.10g}")
