@@ -18,7 +18,6 @@ from celltwin.learning.training import trainable
 from celltwin.twin import Twin
 
 TRAPS = ("-O0", "-fsanitize=undefined,float-cast-overflow", "-fsanitize-undefined-trap-on-error")
-EVERY = [family.name for family in models.families()]
 
 
 def shake(model, seed, size=0.05):

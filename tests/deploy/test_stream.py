@@ -74,14 +74,16 @@ def test_silent_sensors_and_irregular_steps_are_bridged(twin_of, journey):
     running = Stream(twin_of("soc-observer"))
     first, *others = samples_of(journey)
     silent = running.push(first._replace(voltage=math.nan))
-    assert math.isnan(silent[0]) and silent[-1] == 0  # nothing is known yet
+    assert math.isnan(silent[0])
+    assert silent[-1] == 0
     assert math.isnan(running.time)
     time_ = 0.0
     for sample in [first, *others]:
         time_ += draw.choice([0.01, 1.0, 7.0, 500.0])
         values = [v if draw.random() > 0.3 else draw.choice([math.nan, math.inf, -math.inf]) for v in sample[1:]]
-        soc, std, valid = running.push(Sample(time_, *(values if running.time == running.time else sample[1:])))
-        assert -0.2 <= soc <= 1.2 and 0 < std <= 1
+        soc, std, _valid = running.push(Sample(time_, *(values if running.time == running.time else sample[1:])))
+        assert -0.2 <= soc <= 1.2
+        assert 0 < std <= 1
     assert running.late == 0
 
 
@@ -138,7 +140,9 @@ def test_csv_is_read_by_name_and_unit():
     lines = ["Time (s),I [mA],Voltage / V,T_K,ignored", "s,mA,V,,", "0,-1500,3.7,,x", "1,oops,3.6", "2,-500,,"]
     first, second, third = stream.from_csv(lines, sign=-1.0)
     assert (first.time, first.voltage, first.current) == (0.0, 3.7, pytest.approx(1.5))
-    assert math.isnan(first.temperature) and math.isnan(second.current) and math.isnan(third.voltage)
+    assert math.isnan(first.temperature)
+    assert math.isnan(second.current)
+    assert math.isnan(third.voltage)
     with pytest.raises(CelltwinError, match="no column of voltage.*got: time_s,? ?"):
         list(stream.from_csv(["time_s,current_ampere", "0,1"]))
     with pytest.raises(CelltwinError, match="empty"):
@@ -149,7 +153,8 @@ def test_json_lines_may_leave_sensors_out():
     lines = ['{"time_s": 0, "voltage_volt": 3.7, "current_ampere": 1}', "", '{"time_s": 1, "voltage_volt": null}']
     first, second = stream.from_json(lines)
     assert first[:3] == (0.0, 3.7, 1.0)
-    assert math.isnan(second.voltage) and math.isnan(second.current)
+    assert math.isnan(second.voltage)
+    assert math.isnan(second.current)
     with pytest.raises(CelltwinError, match="line 1 is no JSON object"):
         list(stream.from_json(["[1"]))
 
@@ -174,7 +179,8 @@ def test_can_frames_become_samples(tmp_path):
     got = list(stream.from_can(tmp_path / "log.asc", tmp_path / "bms.dbc", signals, sign=-1.0))
     assert [round(s.voltage, 3) for s in got] == [3.7, 3.6, 3.5]
     assert {s.current for s in got} == {-2.0}
-    assert math.isnan(got[0].temperature) and got[1].temperature == 30.0
+    assert math.isnan(got[0].temperature)
+    assert got[1].temperature == 30.0
     assert np.diff([s.time for s in got]) == pytest.approx([1.0, 1.0])
     with pytest.raises(CelltwinError, match="voltage signal.*CellVoltage"):
         list(stream.from_can(tmp_path / "log.asc", tmp_path / "bms.dbc", signals | {"voltage": "U"}))
@@ -219,7 +225,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(observer, journey, tm
     process = subprocess.Popen([*command, *files, "--follow"], env=os.environ | {"JAX_PLATFORMS": "cpu"})
     deadline = time.monotonic() + 240
     while not (snapshot.exists() and json.loads(snapshot.read_text())["time"]):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -228,7 +235,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(observer, journey, tm
     assert float(answered or 0) - stands <= 20 + 2 * journey.dt[1]  # what was not yet saved
     log.write_text("\n".join(lines) + "\n")
     status, printed = run("stream", observer, "--input", log, *files)
-    assert status == 0 and "going on after" in printed
+    assert status == 0
+    assert "going on after" in printed
     status, _ = run("stream", observer, "--input", log, "--out", tmp_path / "whole.csv")
     assert status == 0
     assert (tmp_path / "out.csv").read_text() == (tmp_path / "whole.csv").read_text()
@@ -244,7 +252,8 @@ def test_wrong_options_are_refused(observer, tmp_path):
         ["--input", "no.csv"],
     ):
         status, printed = run("stream", observer, *options, text="")
-        assert status == 2 and "error:" in printed
+        assert status == 2
+        assert "error:" in printed
     assert run("stream", observer, text="a,b\n1,2\n")[0] == 2
     assert run("export", observer, "--to", "rust", "--out", tmp_path)[0] == 2
 

@@ -44,7 +44,6 @@ restrict return short signed sizeof static struct switch typedef union unsigned 
 state start input output valid main
 """
 KEYWORDS = frozenset(RESERVED.split())
-)
 
 
 class _Parts(NamedTuple):

@@ -166,11 +166,11 @@ class _Traced:
     def __init__(self, twin: Twin) -> None:
         self._parts = (twin.runner, twin.domain)
         self._kind: Any = Measurement if twin.task == "soc" else Input
-        shape = jax.eval_shape(twin.runner.init, Start(*[jnp.zeros(())] * len(Start._fields)))
+        shape = jax.eval_shape(twin.runner.init, Start(*(jnp.zeros(()) for _ in Start._fields)))
         self._state: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
 
     def begin(self, start: Start) -> None:
-        self._state = _begin(self._parts, Start(*(np.float32(v) for v in start)))  # pyright: ignore[reportArgumentType]
+        self._state = _begin(self._parts, jax.tree.map(np.float32, start))
 
     def step(self, *inputs: float) -> tuple[Any, ...]:
         u = self._kind(*(np.float32(v) for v in inputs))
