@@ -91,7 +91,7 @@ def test_a_voltage_twin_finds_its_start_at_rest_or_says_why_not(twin_of):
     twin = twin_of("thevenin")
     rested = Stream(twin).push(Sample(0.0, 3.7, 0.0, 25.0))
     assert rested[0] == pytest.approx(3.7, abs=0.03)
-    with pytest.raises(CelltwinError, match="initial SOC.*--initial-soc"):
+    with pytest.raises(CelltwinError, match=r"initial SOC.*--initial-soc"):
         Stream(twin).push(Sample(0.0, 3.7, -1.0, 25.0))
 
 
@@ -143,7 +143,7 @@ def test_csv_is_read_by_name_and_unit():
     assert math.isnan(first.temperature)
     assert math.isnan(second.current)
     assert math.isnan(third.voltage)
-    with pytest.raises(CelltwinError, match="no column of voltage.*got: time_s,? ?"):
+    with pytest.raises(CelltwinError, match=r"no column of voltage.*got: time_s,? ?"):
         list(stream.from_csv(["time_s,current_ampere", "0,1"]))
     with pytest.raises(CelltwinError, match="empty"):
         list(stream.from_csv([]))
@@ -182,7 +182,7 @@ def test_can_frames_become_samples(tmp_path):
     assert math.isnan(got[0].temperature)
     assert got[1].temperature == 30.0
     assert np.diff([s.time for s in got]) == pytest.approx([1.0, 1.0])
-    with pytest.raises(CelltwinError, match="voltage signal.*CellVoltage"):
+    with pytest.raises(CelltwinError, match=r"voltage signal.*CellVoltage"):
         list(stream.from_can(tmp_path / "log.asc", tmp_path / "bms.dbc", signals | {"voltage": "U"}))
 
 

@@ -201,7 +201,7 @@ def _begin(parts: Any, start: Start) -> Any:
 
 
 @jax.jit
-def _advance(parts: Any, state: Any, u: Any) -> Any:
+def _advance(parts: tuple[Any, Any], state: Any, u: Any) -> Any:
     return c.judged(*parts, state, u)
 
 
