@@ -7,6 +7,7 @@ areas, so that the stack holds what is needed at once and no more.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -155,6 +156,10 @@ class Joined(Value):
                 return piece.at((*index[: self.axis], Index(begin), *index[self.axis + 1 :]), block)
             begin -= piece.shape[self.axis]
         raise IndexError(place)
+
+    def ends(self) -> list[int]:
+        """Where its pieces end."""
+        return list(itertools.accumulate(piece.shape[self.axis] for piece in self.pieces))
 
     def within(self, start: int, stop: int) -> tuple[Value, int] | None:
         """The piece that holds all from start to stop, and where it begins."""

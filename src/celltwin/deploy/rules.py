@@ -111,12 +111,42 @@ COSTLY = 6  # operations that a function counts as
 def _elementwise(code: Code, equation: Equation, operands: list[Value]) -> list[Value]:
     shape, kind = _out(equation)
     template, cost = _template(code, equation, operands)
+    joined = [v for v in operands if isinstance(v, Joined)]
+    if joined and len({v.axis for v in joined}) == 1:
+        axis = joined[0].axis
+        ends = sorted({end for v in joined for end in v.ends()})
+        pieces = []
+        for begin, end in itertools.pairwise([0, *ends]):
+            parts = [_stretch(code, v, axis, begin, end, equation) if v.shape else v for v in operands]
+            size = (*shape[:axis], end - begin, *shape[axis + 1 :])
+            pieces.append(_applied(template, cost, size, kind, parts))
+        return [Joined(shape, kind, max(p.weight for p in pieces), axis, tuple(pieces))]
+    return [_applied(template, cost, shape, kind, [_readable(code, v, equation) for v in operands])]
+
+
+def _applied(template: str, cost: int, shape: tuple[int, ...], kind: str, operands: list[Value]) -> Value:
+    """The value of an operation, element by element."""
 
     def read(index: Indices, block: Block) -> str:
         return template.format(*(v.at(_shared(index, v), block) for v in operands))
 
-    operands = [_readable(code, value, equation) for value in operands]
-    return [Lazy(shape, kind, cost + sum(v.weight for v in operands), read)]
+    return Lazy(shape, kind, cost + sum(v.weight for v in operands), read)
+
+
+def _stretch(code: Code, value: Value, axis: int, begin: int, end: int, equation: Equation) -> Value:
+    """The part of a value from begin to end along an axis."""
+    inside, offset = value, begin
+    if isinstance(value, Joined) and value.axis == axis and (found := value.within(begin, end)):
+        inside, offset = found[0], begin - found[1]
+    inside = _readable(code, inside, equation)
+    if inside.shape[axis] == 1 and value.shape[axis] == 1:
+        return inside  # the same everywhere
+    shape = (*inside.shape[:axis], end - begin, *inside.shape[axis + 1 :])
+
+    def read(index: Indices, block: Block) -> str:
+        return inside.at((*index[:axis], index[axis] + offset, *index[axis + 1 :]), block)
+
+    return Lazy(shape, value.kind, inside.weight, read)
 
 
 def _shared(index: Indices, value: Value) -> Indices:
