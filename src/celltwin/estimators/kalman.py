@@ -122,16 +122,16 @@ class Kalman(eqx.Module):
         grid = jnp.asarray(GRID, dtype)
         still = Input(start.current, start.temperature, jnp.zeros_like(start.current))
 
-        def shown(soc: Array) -> tuple[Array, Array]:
+        def shown(soc: Array) -> tuple[Array, Array, Array]:
             begun = _unshifted(model.init(start._replace(soc=soc)))
             loaded = model.step(begun, still)[1].voltage
             pulled = model.step(begun, still._replace(current=start.current - start.capacity))[1].voltage
-            return loaded, loaded - pulled
+            return loaded, loaded - pulled, self._sideways(soc, start.temperature)
 
-        voltage, drop = jax.vmap(shown)(grid)
+        # One after the other: a microcontroller has no stack for all of them at once.
+        voltage, drop, sideways = jax.lax.map(shown, grid)
         theta_std, _, error_std = self._levels(start.temperature)
         wandered = jnp.maximum(jnp.mean(drop), 1e-4) * jnp.exp(self.noise.start[3])  # V, of relaxing pairs
-        sideways = jax.vmap(lambda soc: self._sideways(soc, start.temperature))(grid)
         blur = jnp.sqrt(wandered**2 + (sideways * error_std) ** 2 + 1e-6)
         likely = -0.5 * ((start.voltage - voltage) / blur) ** 2 - jnp.log(blur)
         stored = jnp.where(jnp.isfinite(start.soc), start.soc, 0.5)
