@@ -16,7 +16,7 @@ from celltwin.data.domain import Domain
 from celltwin.deploy import c, native, rules
 from celltwin.deploy.native import Native
 from celltwin.errors import CelltwinError
-from celltwin.interface import Output, Start, start_of
+from celltwin.interface import Estimate, Output, Start, start_of
 from celltwin.models.bounds import MORE, SLACK, STRAYED
 from celltwin.twin import Twin
 
@@ -36,7 +36,7 @@ def test_c_says_what_python_says(name, compiled, emitted, twin_of, run_in_python
 
 @pytest.mark.parametrize("name", EVERY)
 def test_c_is_plain(name, emitted, compiler, tmp_path):
-    """No warning; nothing but math.h; no heap, no jump, no loop but counted ones."""
+    """No warning; nothing but math.h and stdint.h; no heap, no jump, no loop but counted ones."""
     made, source = emitted(name), emitted(name).source
     (tmp_path / f"{made.name}.h").write_text(made.header)
     (tmp_path / f"{made.name}.c").write_text(source)
@@ -45,7 +45,7 @@ def test_c_is_plain(name, emitted, compiler, tmp_path):
     assert done.returncode == 0, done.stderr[:2000]
     for word in ("malloc", "while", "goto", "printf"):
         assert not re.search(rf"\b{word}\b", source)
-    assert re.findall(r"#include <(.+)>", source) == ["math.h"]
+    assert set(re.findall(r"#include <(.+)>", source)) <= {"math.h", "stdint.h"}
     assert all(
         re.search(r"\(int (\w) = 0; \1 < \d+; (\+\+\1|\1 \+= \d)\)", head) for head in re.findall(r"for (.+) {", source)
     )
@@ -231,6 +231,39 @@ def test_a_rule_of_ones_own_makes_an_operation_known(split, compiler, journey, m
     source = c.emit(odd_twin(lambda w, s, u: (s + 1.0, lax.digamma(s[3] + 1.0)), split))
     assert "logf(" in source.source
     Native(source)
+
+
+def test_functions_of_our_own_are_those_of_the_library(split, compiler):
+    """exp, expm1, tanh and log1p: to four units in the last place, and alike where they are not finite."""
+    x = np.concatenate([np.linspace(-87, 88, 40_001), np.geomspace(1e-30, 80, 4000), -np.geomspace(1e-30, 0.999, 4000)])
+    x = np.concatenate([x, [0.0, np.nan, 200.0, -200.0, 3e38, -3e38]]).astype(np.float32)
+    for function, exact in ((jnp.exp, np.exp), (jnp.expm1, np.expm1), (jnp.tanh, np.tanh), (jnp.log1p, np.log1p)):
+        model = Bare(function)
+        source = c.emit(Unbounded("bare", model, Domain.of(split.train), reference.CELL, {}, "soc"))
+        compiled = Native(source, ("-O2", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"))
+        state = compiled.begin(Start(0.0, 0.0, 0.0, 0.0, 1.0))
+        said = compiled.run(state, np.stack([x, 0 * x, 0 * x, 0 * x], axis=1))[:, 0]
+        with np.errstate(all="ignore"):
+            expected = exact(x.astype(np.float64)).astype(np.float32)
+            np.testing.assert_allclose(said, expected, rtol=4 * np.finfo(np.float32).eps, atol=2e-38)
+
+
+class Unbounded(Twin):
+    """A twin whose model is run as it is."""
+
+    runner = property(lambda self: self.model)
+
+
+class Bare(eqx.Module):
+    """Says a function of the voltage."""
+
+    function: callable = eqx.field(static=True)
+
+    def init(self, start):
+        return start.soc
+
+    def step(self, state, y):
+        return state, Estimate(self.function(y.voltage), 0.0 * y.current)
 
 
 def test_state_lies_bare_in_memory(emitted, compiler):

@@ -1,8 +1,9 @@
 """A twin as C99: one header and one source with `init` and `step`, for a BMS that has a compiler and nothing else.
 
 The C is written from the jaxpr of the very `init` and `step` that Python runs, so every model, filter and hybrid is
-covered, one of another package too. It needs math.h and no more: no heap, no recursion, loops of fixed length, state
-in a struct of the caller's, weights `static const`.
+covered, one of another package too. It needs math.h and stdint.h and no more: no heap, no recursion, loops of fixed
+length, state in a struct of the caller's, weights `static const`. In single precision exp, tanh and their like are
+functions of our own, without branches: compilers turn loops over them into vector instructions.
 """
 
 from __future__ import annotations
@@ -205,16 +206,16 @@ def _source(made: Source, code: Code, begin: list[str], go: list[str]) -> str:
     begin = [*_parameters(Start._fields, "start", real, begin), *begin]
     go = [*_parameters(made.inputs, "input", real, go), *go]
     body = "\n".join([*begin, *go])
+    helpers = _helpers(body, code, real)
     lines = [f'#include "{name}.h"', "", "#include <math.h>"]
-    if code.weights != "real":
+    if code.weights != "real" or any("uint32_t" in text for text in helpers):
         lines.append("#include <stdint.h>")
     lines += ["", "/* Parameters, and what follows from them alone. */", ""]
     for table, values, kind in code.tables.values():
         if re.search(rf"\b{table}\b", body):
             lines += _table(code, table, values, kind)
-    for helper in _helpers(body):
-        text = HELPERS[helper].replace("REAL", real).replace("ONE", code.number(np.float64(1)))
-        lines += [text.replace("EXP", code.function("exp")), ""]
+    for text in helpers:
+        lines += [text, ""]
     lines += [
         f"void {name}_init({name}_state *state, const {name}_start *start)",
         "{",
@@ -230,8 +231,16 @@ def _source(made: Source, code: Code, begin: list[str], go: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _helpers(body: str) -> list[str]:
-    return [h for h in HELPERS if h in {m[1] for m in HELPER.finditer(body)}]
+def _helpers(body: str, code: Code, real: str) -> list[str]:
+    """The text of the helpers that a body calls, and of those that they call."""
+    one, exp = code.number(np.float64(1)), code.function("exp")
+    texts = {n: t.replace("REAL", real).replace("ONE", one).replace("EXP", exp) for n, t in HELPERS.items()}
+    called: set[str] = set()
+    waiting = {m[1] for m in HELPER.finditer(body)}
+    while waiting:
+        called |= waiting
+        waiting = {m[1] for name in waiting for m in HELPER.finditer(texts[name])} - called
+    return [text for name, text in texts.items() if name in called]
 
 
 def _table(code: Code, name: str, values: np.ndarray, kind: str) -> list[str]:

@@ -218,13 +218,22 @@ def _image(here: Path, source: Source, start: Start, inputs: np.ndarray, cpu: st
 def _number(value: Any) -> str:
     value = float(np.float32(value))
     if value != value:
-        return "__builtin_nanf(\"\")"
+        return '__builtin_nanf("")'
     return f"{value!r}f"
 
 
 def _run(image: Path, cpu: str, samples: int) -> list[str]:
     """The numbers that an image says before it ends."""
-    command = [EMULATOR, "-M", BOARDS[cpu].machine, "-nographic", "-icount", f"shift={SHIFT},sleep=off", "-monitor", "none"]
+    command = [
+        EMULATOR,
+        "-M",
+        BOARDS[cpu].machine,
+        "-nographic",
+        "-icount",
+        f"shift={SHIFT},sleep=off",
+        "-monitor",
+        "none",
+    ]
     command += ["-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", str(image)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)

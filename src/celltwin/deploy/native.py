@@ -18,7 +18,7 @@ from celltwin.deploy.c import Source
 from celltwin.errors import CelltwinError
 from celltwin.interface import Start
 
-FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared")
+FLAGS = ("-std=c99", "-O3", "-fno-trapping-math", "-fPIC", "-shared")
 
 SHIM = """
 void NAME_run(NAME_state *state, const REAL *inputs, long samples, REAL *outputs);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MAKEFILE = """# make && ./NAME < log.csv > out.csv
 CC ?= cc
-CFLAGS ?= -O2 -std=c99 -Wall -Wextra -Wconversion -pedantic
+CFLAGS ?= -O3 -fno-trapping-math -std=c99 -Wall -Wextra -Wconversion -pedantic
 
 NAME: main.c NAME.c NAME.h
 \t$(CC) $(CFLAGS) -o $@ main.c NAME.c -lm
