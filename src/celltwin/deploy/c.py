@@ -64,6 +64,17 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Traced:
+    """A twin's `init` and `step` as programs: of a start to a state; of a state and a sample to both anew."""
+
+    init: Program
+    step: Program
+    members: tuple[Member, ...]  # of the state, in the order of the programs
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Source:
     """A twin as C: texts, and what a caller must know to use it."""
 
@@ -80,16 +91,10 @@ class Source:
         return {"single": "float", "double": "double"}[self.precision]
 
 
-def emit(twin: Twin, name: str | None = None, precision: str = "single", weights: str = "real") -> Source:
-    """The C of a twin. Raises CelltwinError where an option or an operation of the model is not known.
-
-    `name` begins every public name (default: the twin's). `weights` int16 or int8 stores matrices as integers with one
-    scale an output, at some loss of accuracy.
-    """
-    name = _checked(name or re.sub(r"\W", "_", twin.name), precision, weights)
+def traced(twin: Twin, dtype: Any = np.float32) -> Traced:
+    """The programs of a twin, in this precision: what every export writes down."""
     estimates = twin.task == "soc"
-    dtype = {"single": np.float32, "double": np.float64}[precision]
-    with jax.enable_x64(precision == "double"):
+    with jax.enable_x64(dtype == np.float64):
         parts = jax.tree.map(lambda leaf: _cast(leaf, dtype), _Parts(twin.runner, twin.domain))
         start = Start(*(jnp.zeros((), dtype) for _ in Start._fields))
         inputs = (Measurement if estimates else Input)(
@@ -99,16 +104,27 @@ def emit(twin: Twin, name: str | None = None, precision: str = "single", weights
         state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
         init = trace(lambda p, s: p.model.init(s), parts, start)
         step = trace(lambda p, *rest: judged(*p, *rest), parts, state, inputs)
-    members = _members(state)
-    code = Code(precision, weights, taken=set(KEYWORDS) | set(HELPERS))
-    begin = _function(code, init, _scalars(Start._fields), members, ())
     outputs = (*(Estimate if estimates else Output)._fields, "valid")
+    return Traced(init, step, _members(state), inputs._fields, outputs)
+
+
+def emit(twin: Twin, name: str | None = None, precision: str = "single", weights: str = "real") -> Source:
+    """The C of a twin. Raises CelltwinError where an option or an operation of the model is not known.
+
+    `name` begins every public name (default: the twin's). `weights` int16 or int8 stores matrices as integers with one
+    scale an output, at some loss of accuracy.
+    """
+    name = _checked(name or re.sub(r"\W", "_", twin.name), precision, weights)
+    program = traced(twin, {"single": np.float32, "double": np.float64}[precision])
+    members = program.members
+    code = Code(precision, weights, taken=set(KEYWORDS) | set(HELPERS))
+    begin = _function(code, program.init, _scalars(Start._fields), members, ())
     fields = [Stored(m.shape, m.kind, 0, f"state->{m.name}", strides_of(m.shape) if m.shape else None) for m in members]
-    go = _function(code, step, [*fields, *_scalars(inputs._fields)], members, outputs)
-    made = Source(name, "", "", members, inputs._fields, outputs, precision)
+    go = _function(code, program.step, [*fields, *_scalars(program.inputs)], members, program.outputs)
+    made = Source(name, "", "", members, program.inputs, program.outputs, precision)
     header = _header(twin, made, weights)
     source = _source(made, code, begin, go)
-    return Source(name, header, source, members, inputs._fields, outputs, precision)
+    return Source(name, header, source, members, program.inputs, program.outputs, precision)
 
 
 def export(
