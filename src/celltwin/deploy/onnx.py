@@ -71,16 +71,17 @@ Named = dict[str, tuple[Tensor, tuple[Any, ...], str]]  # tensor, axes before it
 
 def _init(traced: c.Traced) -> tuple[Graph, Named, Named]:
     start = _starts(traced)
-    graph = _graph(start)
+    graph = _graph(traced, start)
     state = write(graph, traced.init, [start[n][0] for n in start])
     return graph, start, _states(traced, state, "state_")
 
 
 def _step(traced: c.Traced) -> tuple[Graph, Named, Named]:
-    state = _states(traced, [_given(v, f"state_{m.name}") for v, m in zip(traced.step.inputs, traced.members)], "state_")  # noqa: B905
+    members = zip(traced.members, traced.step.inputs, strict=False)  # then the sample
+    state = _states(traced, [_given(v, f"state_{m.name}") for m, v in members], "state_")
     sample = _samples(traced, ("batch",))
-    graph = _graph(state | sample)
-    result = write(graph, traced.step, [*_all_states(traced, state), *(t for t, _, _ in sample.values())])
+    graph = _graph(traced, state | sample)
+    result = write(graph, traced.step, [*_members(traced, state), *(t for t, _, _ in sample.values())])
     count = len(traced.members)
     said = {n: (t, ("batch",), _meaning(n)) for n, t in zip(traced.outputs, result[count:], strict=True)}
     return graph, state | sample, _states(traced, result[:count], "new_state_") | said
@@ -88,7 +89,7 @@ def _step(traced: c.Traced) -> tuple[Graph, Named, Named]:
 
 def _record(traced: c.Traced) -> tuple[Graph, Named, Named]:
     start, record, count = _starts(traced), _samples(traced, ("batch", "time")), len(traced.members)
-    graph = _graph(start | record)
+    graph = _graph(traced, start | record)
     begun = write(graph, traced.init, [t for t, _, _ in start.values()])
 
     def body(inside: Graph, state: list[Tensor], sample: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -132,7 +133,7 @@ def _states(traced: c.Traced, tensors: list[Tensor], prefix: str) -> Named:
     return {prefix + m.name: (t, ("batch",), "of the state, to be handed back") for m, t in named if t.size}
 
 
-def _all_states(traced: c.Traced, named: Named) -> list[Tensor]:
+def _members(traced: c.Traced, named: Named) -> list[Tensor]:
     """The members of the state in order, those without elements too."""
     variables = zip(traced.members, traced.step.inputs, strict=False)
     return [named[f"state_{m.name}"][0] if f"state_{m.name}" in named else _given(v, "") for m, v in variables]
@@ -142,8 +143,10 @@ def _meaning(name: str) -> str:
     return VALID if name == "valid" else c.MEANING[name]
 
 
-def _graph(inputs: Named) -> Graph:
-    return Graph(taken=set(inputs), like=next(t for t, _, _ in inputs.values()))
+def _graph(traced: c.Traced, inputs: Named) -> Graph:
+    """An empty graph; the names of inputs and outputs are taken."""
+    states = {prefix + m.name for m in traced.members for prefix in ("state_", "new_state_")}
+    return Graph(taken=states | set(inputs) | set(traced.outputs), like=next(t for t, _, _ in inputs.values()))
 
 
 def _model(twin: Twin, name: str, graph: Graph, inputs: Named, outputs: Named) -> Any:
