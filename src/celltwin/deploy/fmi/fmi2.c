@@ -32,8 +32,6 @@ EXPORT void *FMI(Instantiate)(
     const char *name, int kind, const char *token, const char *resources, const callbacks *functions, int visible, int logging)
 {
     instance *self = kind == 1 ? create(name, token) : NULL; /* 1: co-simulation */
-    (void)resources;
-    (void)visible;
     if (self != NULL && functions != NULL) {
         self->logger = (void (*)(void))functions->logger;
         self->environment = functions->environment;
@@ -46,8 +44,6 @@ EXPORT void FMI(FreeInstance)(void *c) { release(c); }
 
 EXPORT status FMI(SetDebugLogging)(void *c, int on, size_t count, const char *const categories[])
 {
-    (void)count;
-    (void)categories;
     ((instance *)c)->logging = on;
     return OK;
 }
@@ -55,10 +51,6 @@ EXPORT status FMI(SetDebugLogging)(void *c, int on, size_t count, const char *co
 EXPORT status FMI(SetupExperiment)(void *c, int limited, double tolerance, double start, int ends, double stop)
 {
     instance *self = c;
-    (void)limited;
-    (void)tolerance;
-    (void)ends;
-    (void)stop;
     self->now.values[TIME] = start;
     return isfinite(start) ? OK : fail(self, "the start time is no number", "");
 }
@@ -102,22 +94,16 @@ EXPORT status FMI(GetBoolean)(void *c, const unsigned references[], size_t count
 
 EXPORT status FMI(SetBoolean)(void *c, const unsigned references[], size_t count, const int values[])
 {
-    (void)references;
-    (void)values;
     return count ? fail(c, "no Boolean can be set", "") : OK;
 }
 
 #define ABSENT(type, value) \
     EXPORT status FMI(Get##type)(void *c, const unsigned references[], size_t count, value values[]) \
     { \
-        (void)references; \
-        (void)values; \
         return count ? fail(c, "there are no variables of this type", #type) : OK; \
     } \
     EXPORT status FMI(Set##type)(void *c, const unsigned references[], size_t count, const value values[]) \
     { \
-        (void)references; \
-        (void)values; \
         return count ? fail(c, "there are no variables of this type", #type) : OK; \
     }
 ABSENT(Integer, int)
@@ -128,7 +114,6 @@ EXPORT status FMI(SetFMUstate)(void *c, void *kept) { return put_back(c, kept); 
 
 EXPORT status FMI(FreeFMUstate)(void *c, void **kept)
 {
-    (void)c;
     free(*kept);
     *kept = NULL;
     return OK;
@@ -136,8 +121,6 @@ EXPORT status FMI(FreeFMUstate)(void *c, void **kept)
 
 EXPORT status FMI(SerializedFMUstateSize)(void *c, void *kept, size_t *size)
 {
-    (void)c;
-    (void)kept;
     *size = sizeof(packed);
     return OK;
 }
@@ -151,7 +134,6 @@ EXPORT status FMI(DeSerializeFMUstate)(void *c, const char bytes[], size_t size,
 
 EXPORT status FMI(DoStep)(void *c, double time, double step, int keep)
 {
-    (void)keep;
     return go(c, time, step);
 }
 
@@ -160,39 +142,23 @@ EXPORT status FMI(CancelStep)(void *c) { return fail(c, "no step is under way th
 EXPORT status FMI(GetDirectionalDerivative)(
     void *c, const unsigned of[], size_t many, const unsigned by[], size_t more, const double seed[], double values[])
 {
-    (void)of;
-    (void)many;
-    (void)by;
-    (void)more;
-    (void)seed;
-    (void)values;
     return fail(c, "derivatives are not provided", "");
 }
 
 EXPORT status FMI(SetRealInputDerivatives)(
     void *c, const unsigned references[], size_t count, const int orders[], const double values[])
 {
-    (void)references;
-    (void)count;
-    (void)orders;
-    (void)values;
     return fail(c, "inputs are held over a step, not interpolated", "");
 }
 
 EXPORT status FMI(GetRealOutputDerivatives)(
     void *c, const unsigned references[], size_t count, const int orders[], double values[])
 {
-    (void)references;
-    (void)count;
-    (void)orders;
-    (void)values;
     return fail(c, "derivatives are not provided", "");
 }
 
 EXPORT status FMI(GetStatus)(void *c, int kind, status *value)
 {
-    (void)c;
-    (void)kind;
     *value = OK;
     return DISCARD; /* a step is over when it returns: there is never anything pending */
 }
@@ -205,8 +171,6 @@ EXPORT status FMI(GetRealStatus)(void *c, int kind, double *value)
 
 EXPORT status FMI(GetIntegerStatus)(void *c, int kind, int *value)
 {
-    (void)c;
-    (void)kind;
     *value = 0;
     return DISCARD;
 }
@@ -219,8 +183,6 @@ EXPORT status FMI(GetBooleanStatus)(void *c, int kind, int *value)
 
 EXPORT status FMI(GetStringStatus)(void *c, int kind, const char **value)
 {
-    (void)c;
-    (void)kind;
     *value = "";
     return DISCARD;
 }

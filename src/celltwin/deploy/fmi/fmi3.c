@@ -27,13 +27,6 @@ EXPORT void *FMI(InstantiateCoSimulation)(
     const uint32_t required[], size_t count, void *environment, logger3 logger, void (*update)(void))
 {
     instance *self = create(name, token);
-    (void)resources;
-    (void)visible;
-    (void)events;
-    (void)early;
-    (void)required;
-    (void)count;
-    (void)update;
     if (self != NULL) {
         self->logger = (void (*)(void))logger;
         self->environment = environment;
@@ -45,13 +38,6 @@ EXPORT void *FMI(InstantiateCoSimulation)(
 EXPORT void *FMI(InstantiateModelExchange)(
     const char *name, const char *token, const char *resources, bool visible, bool logging, void *environment, logger3 logger)
 {
-    (void)name;
-    (void)token;
-    (void)resources;
-    (void)visible;
-    (void)logging;
-    (void)environment;
-    (void)logger;
     return NULL;
 }
 
@@ -59,16 +45,6 @@ EXPORT void *FMI(InstantiateScheduledExecution)(
     const char *name, const char *token, const char *resources, bool visible, bool logging, void *environment, logger3 logger,
     void (*update)(void), void (*lock)(void), void (*unlock)(void))
 {
-    (void)name;
-    (void)token;
-    (void)resources;
-    (void)visible;
-    (void)logging;
-    (void)environment;
-    (void)logger;
-    (void)update;
-    (void)lock;
-    (void)unlock;
     return NULL;
 }
 
@@ -76,18 +52,12 @@ EXPORT void FMI(FreeInstance)(void *c) { release(c); }
 
 EXPORT status FMI(SetDebugLogging)(void *c, bool on, size_t count, const char *const categories[])
 {
-    (void)count;
-    (void)categories;
     ((instance *)c)->logging = on;
     return OK;
 }
 
 EXPORT status FMI(EnterInitializationMode)(void *c, bool limited, double tolerance, double start, bool ends, double stop)
 {
-    (void)limited;
-    (void)tolerance;
-    (void)ends;
-    (void)stop;
     return begin(c, start);
 }
 
@@ -129,25 +99,16 @@ EXPORT status FMI(GetBoolean)(void *c, const uint32_t references[], size_t count
 
 EXPORT status FMI(SetBoolean)(void *c, const uint32_t references[], size_t count, const bool values[], size_t many)
 {
-    (void)references;
-    (void)values;
-    (void)many;
     return count ? fail(c, "no Boolean can be set", "") : OK;
 }
 
 #define ABSENT(type, value) \
     EXPORT status FMI(Get##type)(void *c, const uint32_t references[], size_t count, value values[], size_t many) \
     { \
-        (void)references; \
-        (void)values; \
-        (void)many; \
         return count ? fail(c, "there are no variables of this type", #type) : OK; \
     } \
     EXPORT status FMI(Set##type)(void *c, const uint32_t references[], size_t count, const value values[], size_t many) \
     { \
-        (void)references; \
-        (void)values; \
-        (void)many; \
         return count ? fail(c, "there are no variables of this type", #type) : OK; \
     }
 ABSENT(Float32, float)
@@ -164,34 +125,22 @@ ABSENT(String, char *)
 EXPORT status FMI(GetBinary)(
     void *c, const uint32_t references[], size_t count, size_t sizes[], const uint8_t *values[], size_t many)
 {
-    (void)references;
-    (void)sizes;
-    (void)values;
-    (void)many;
     return count ? fail(c, "there are no variables of this type", "Binary") : OK;
 }
 
 EXPORT status FMI(SetBinary)(
     void *c, const uint32_t references[], size_t count, const size_t sizes[], const uint8_t *const values[], size_t many)
 {
-    (void)references;
-    (void)sizes;
-    (void)values;
-    (void)many;
     return count ? fail(c, "there are no variables of this type", "Binary") : OK;
 }
 
 EXPORT status FMI(GetClock)(void *c, const uint32_t references[], size_t count, bool values[])
 {
-    (void)references;
-    (void)values;
     return count ? fail(c, "there are no clocks", "") : OK;
 }
 
 EXPORT status FMI(SetClock)(void *c, const uint32_t references[], size_t count, const bool values[])
 {
-    (void)references;
-    (void)values;
     return count ? fail(c, "there are no clocks", "") : OK;
 }
 
@@ -200,7 +149,6 @@ EXPORT status FMI(SetFMUState)(void *c, void *kept) { return put_back(c, kept); 
 
 EXPORT status FMI(FreeFMUState)(void *c, void **kept)
 {
-    (void)c;
     free(*kept);
     *kept = NULL;
     return OK;
@@ -208,8 +156,6 @@ EXPORT status FMI(FreeFMUState)(void *c, void **kept)
 
 EXPORT status FMI(SerializedFMUStateSize)(void *c, void *kept, size_t *size)
 {
-    (void)c;
-    (void)kept;
     *size = sizeof(packed);
     return OK;
 }
@@ -228,7 +174,6 @@ EXPORT status FMI(DoStep)(
     void *c, double time, double step, bool keep, bool *event, bool *terminate, bool *early, double *reached)
 {
     const status done = go(c, time, step);
-    (void)keep;
     *event = false;
     *terminate = false;
     *early = false;
@@ -236,66 +181,47 @@ EXPORT status FMI(DoStep)(
     return done;
 }
 
-#define NEVER(name) \
-    EXPORT status FMI(name)(void *c) { return fail(c, "there are no events, and nothing to configure", #name); }
-NEVER(EnterEventMode)
-NEVER(EnterStepMode)
-NEVER(EnterConfigurationMode)
-NEVER(ExitConfigurationMode)
-NEVER(EvaluateDiscreteStates)
+/* What belongs to events, clocks, derivatives and other kinds of FMU: exported, for importers look for it, and refused. */
 
-EXPORT status FMI(UpdateDiscreteStates)(
-    void *c, bool *update, bool *terminate, bool *nominals, bool *values, bool *defined, double *next)
-{
-    *update = *terminate = *nominals = *values = *defined = false;
-    *next = 0.0;
-    return fail(c, "there are no events", "");
-}
+#define REFUSED(name, ...) \
+    EXPORT status FMI(name)(void *c, __VA_ARGS__) { return fail(c, "a co-simulation of steps alone has none of this", #name); }
+#define REFUSED_WITHOUT(name) \
+    EXPORT status FMI(name)(void *c) { return fail(c, "a co-simulation of steps alone has none of this", #name); }
 
-EXPORT status FMI(GetOutputDerivatives)(
-    void *c, const uint32_t references[], size_t count, const int32_t orders[], double values[], size_t many)
-{
-    (void)references;
-    (void)count;
-    (void)orders;
-    (void)values;
-    (void)many;
-    return fail(c, "derivatives are not provided", "");
-}
-
-#define DERIVATIVE(name) \
-    EXPORT status FMI(name)( \
-        void *c, const uint32_t of[], size_t many, const uint32_t by[], size_t more, const double seed[], size_t seeds, \
-        double values[], size_t count) \
-    { \
-        (void)of; \
-        (void)many; \
-        (void)by; \
-        (void)more; \
-        (void)seed; \
-        (void)seeds; \
-        (void)values; \
-        (void)count; \
-        return fail(c, "derivatives are not provided", ""); \
-    }
-DERIVATIVE(GetDirectionalDerivative)
-DERIVATIVE(GetAdjointDerivative)
-
-EXPORT status FMI(GetNumberOfVariableDependencies)(void *c, uint32_t reference, size_t *count)
-{
-    (void)reference;
-    *count = 0;
-    return fail(c, "dependencies are those of the model description", "");
-}
-
-EXPORT status FMI(GetVariableDependencies)(
-    void *c, uint32_t reference, size_t elements[], uint32_t on[], size_t others[], int kinds[], size_t count)
-{
-    (void)reference;
-    (void)elements;
-    (void)on;
-    (void)others;
-    (void)kinds;
-    (void)count;
-    return fail(c, "dependencies are those of the model description", "");
-}
+REFUSED_WITHOUT(EnterEventMode)
+REFUSED_WITHOUT(EnterStepMode)
+REFUSED_WITHOUT(EnterContinuousTimeMode)
+REFUSED_WITHOUT(EnterConfigurationMode)
+REFUSED_WITHOUT(ExitConfigurationMode)
+REFUSED_WITHOUT(EvaluateDiscreteStates)
+REFUSED(UpdateDiscreteStates, bool *update, bool *terminate, bool *nominals, bool *values, bool *defined, double *next)
+REFUSED(GetOutputDerivatives, const uint32_t of[], size_t count, const int32_t orders[], double values[], size_t many)
+REFUSED(
+    GetDirectionalDerivative, const uint32_t of[], size_t many, const uint32_t by[], size_t more, const double seed[],
+    size_t seeds, double values[], size_t count)
+REFUSED(
+    GetAdjointDerivative, const uint32_t of[], size_t many, const uint32_t by[], size_t more, const double seed[],
+    size_t seeds, double values[], size_t count)
+REFUSED(GetNumberOfVariableDependencies, uint32_t reference, size_t *count)
+REFUSED(
+    GetVariableDependencies, uint32_t reference, size_t elements[], uint32_t on[], size_t others[], int kinds[],
+    size_t count)
+REFUSED(GetIntervalDecimal, const uint32_t of[], size_t count, double intervals[], int qualifiers[])
+REFUSED(
+    GetIntervalFraction, const uint32_t of[], size_t count, uint64_t counters[], uint64_t resolutions[], int qualifiers[])
+REFUSED(GetShiftDecimal, const uint32_t of[], size_t count, double shifts[])
+REFUSED(GetShiftFraction, const uint32_t of[], size_t count, uint64_t counters[], uint64_t resolutions[])
+REFUSED(SetIntervalDecimal, const uint32_t of[], size_t count, const double intervals[])
+REFUSED(SetIntervalFraction, const uint32_t of[], size_t count, const uint64_t counters[], const uint64_t resolutions[])
+REFUSED(SetShiftDecimal, const uint32_t of[], size_t count, const double shifts[])
+REFUSED(SetShiftFraction, const uint32_t of[], size_t count, const uint64_t counters[], const uint64_t resolutions[])
+REFUSED(ActivateModelPartition, uint32_t clock, double time)
+REFUSED(CompletedIntegratorStep, bool keep, bool *event, bool *terminate)
+REFUSED(SetTime, double time)
+REFUSED(SetContinuousStates, const double states[], size_t count)
+REFUSED(GetContinuousStates, double states[], size_t count)
+REFUSED(GetContinuousStateDerivatives, double derivatives[], size_t count)
+REFUSED(GetNominalsOfContinuousStates, double nominals[], size_t count)
+REFUSED(GetEventIndicators, double indicators[], size_t count)
+REFUSED(GetNumberOfEventIndicators, size_t *count)
+REFUSED(GetNumberOfContinuousStates, size_t *count)

@@ -25,6 +25,9 @@
 #else
 #define EXPORT
 #endif
+#ifdef __GNUC__
+#pragma GCC diagnostic ignored "-Wunused-parameter" /* FMI hands over more than this kind of slave needs */
+#endif
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
