@@ -177,6 +177,7 @@ def test_the_command_line_imports_no_extra():
     loaded = set(run("import sys, celltwin.cli; print(*sys.modules)").split())
     assert "celltwin.benchmark" in loaded
     assert not loaded & {"pybamm", "fastsim", "bdf", "batterydf", "torch", "pandas", "matplotlib", "IPython"}
+    assert not loaded & {"onnx", "onnxruntime", "fmpy"}
 
 
 def test_importing_the_package_costs_nothing():

@@ -74,10 +74,12 @@ def export(
     token = str(uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(["celltwin", version, *parts.values()])))
     parts["twin.h"] = parts["twin.h"].replace("TOKEN_OF_THIS_TWIN", token)
     variables = variables_of(twin, source)
-    describe = _description2 if version == "2.0" else _description3
-    held: dict[str, str | bytes] = {"modelDescription.xml": describe(twin, source, variables, token, sorted(parts))}
+    units = sorted(file for file in parts if file.endswith(".c"))
+    held: dict[str, str | bytes] = {
+        "modelDescription.xml": _description(twin, source, variables, version, token, units)
+    }
     if version == "3.0":
-        held[f"{SOURCES}/buildDescription.xml"] = _build_description(source, sorted(parts))
+        held[f"{SOURCES}/buildDescription.xml"] = _build_description(source, units)
     held |= {f"{SOURCES}/{file}": text for file, text in parts.items()}
     held["documentation/index.html"] = _documentation(twin, source, variables)
     binary = _compiled(source, parts, version)
@@ -109,12 +111,10 @@ def variables_of(twin: Twin, source: c.Source) -> list[Variable]:
     return [
         Variable("time", "independent", "Simulation time", "s"),
         *(Variable(n, "input", _sentence(c.MEANING[n]) + silent, UNIT_OF[n], rest[n]) for n in inputs),
-        *(
-            Variable(n, "output", _sentence(c.MEANING[n]), UNIT_OF.get(n, ""))
-            for n in source.outputs
-            if n != "valid"
+        *(Variable(n, "output", _sentence(c.MEANING[n]), UNIT_OF.get(n, "")) for n in source.outputs if n != "valid"),
+        Variable(
+            "valid", "output", "True inside the training range, on measured values; else an extrapolation", boolean=True
         ),
-        Variable("valid", "output", "True inside the training range, on measured values; else an extrapolation", boolean=True),
         *(Variable(f"start_{n}", "parameter", about[n], UNIT_OF.get(n, ""), starts[n]) for n in about),
         Variable("capacity", "parameter", "Reference capacity of the cell", "Ah", twin.cell.reference_capacity_ah),
     ]
@@ -279,60 +279,40 @@ def _value(variable: Variable) -> dict[str, str]:
     return unit | ({} if variable.start is None else {"start": repr(float(variable.start))})
 
 
-def _description2(twin: Twin, source: c.Source, variables: list[Variable], token: str, parts: list[str]) -> str:
-    root = xml.Element(
-        "fmiModelDescription", fmiVersion="2.0", modelName=twin.name, guid=token, **_about(twin), numberOfEventIndicators="0"
-    )
-    slave = xml.SubElement(
-        root,
-        "CoSimulation",
-        modelIdentifier=source.name,
-        canNotUseMemoryManagementFunctions="true",
-        canGetAndSetFMUstate="true",
-        canSerializeFMUstate="true",
-        **CAPABILITIES,
-    )
-    units = xml.SubElement(slave, "SourceFiles")
-    for file in parts:
-        if file.endswith(".c"):
+def _description(
+    twin: Twin, source: c.Source, variables: list[Variable], version: str, token: str, parts: list[str]
+) -> str:
+    """modelDescription.xml; the two versions differ in words and in how a variable is nested."""
+    old = version == "2.0"
+    root = xml.Element("fmiModelDescription", {"fmiVersion": version, "modelName": twin.name} | _about(twin))
+    root.set("guid" if old else "instantiationToken", token)
+    state = "FMUstate" if old else "FMUState"
+    kept = {f"canGetAndSet{state}": "true", f"canSerialize{state}": "true"}
+    slave = xml.SubElement(root, "CoSimulation", {"modelIdentifier": source.name} | kept | CAPABILITIES)
+    if old:  # in 3.0 they have a file of their own
+        slave.set("canNotUseMemoryManagementFunctions", "true")
+        units = xml.SubElement(slave, "SourceFiles")
+        for file in parts:
             xml.SubElement(units, "File", name=file)
     _units(root)
     xml.SubElement(root, "DefaultExperiment", _experiment(twin))
     model = xml.SubElement(root, "ModelVariables")
     for reference, variable in enumerate(variables):
         told = _attributes(variable) | {"valueReference": str(reference)}
-        scalar = xml.SubElement(model, "ScalarVariable", told)
-        xml.SubElement(scalar, "Boolean" if variable.boolean else "Real", _value(variable))
+        if old:
+            scalar = xml.SubElement(model, "ScalarVariable", told)
+            xml.SubElement(scalar, "Boolean" if variable.boolean else "Real", _value(variable))
+        else:
+            xml.SubElement(model, "Boolean" if variable.boolean else "Float64", told | _value(variable))
     structure = xml.SubElement(root, "ModelStructure")
-    for block in ("Outputs", "InitialUnknowns"):
-        outputs = xml.SubElement(structure, block)
-        for place, variable in enumerate(variables, start=1):
-            if variable.causality == "output":
-                xml.SubElement(outputs, "Unknown", index=str(place))
-    return _text(root)
-
-
-def _description3(twin: Twin, source: c.Source, variables: list[Variable], token: str, parts: list[str]) -> str:
-    root = xml.Element("fmiModelDescription", fmiVersion="3.0", modelName=twin.name, instantiationToken=token, **_about(twin))
-    xml.SubElement(
-        root,
-        "CoSimulation",
-        modelIdentifier=source.name,
-        canGetAndSetFMUState="true",
-        canSerializeFMUState="true",
-        **CAPABILITIES,
-    )
-    _units(root)
-    xml.SubElement(root, "DefaultExperiment", _experiment(twin))
-    model = xml.SubElement(root, "ModelVariables")
-    for reference, variable in enumerate(variables):
-        told = _attributes(variable) | {"valueReference": str(reference)} | _value(variable)
-        xml.SubElement(model, "Boolean" if variable.boolean else "Float64", told)
-    structure = xml.SubElement(root, "ModelStructure")
+    outputs = [n for n, variable in enumerate(variables) if variable.causality == "output"]
     for kind in ("Output", "InitialUnknown"):
-        for reference, variable in enumerate(variables):
-            if variable.causality == "output":
-                xml.SubElement(structure, kind, valueReference=str(reference))
+        block = xml.SubElement(structure, f"{kind}s") if old else structure
+        for reference in outputs:
+            if old:
+                xml.SubElement(block, "Unknown", index=str(reference + 1))
+            else:
+                xml.SubElement(block, kind, valueReference=str(reference))
     return _text(root)
 
 
@@ -341,8 +321,7 @@ def _build_description(source: c.Source, parts: list[str]) -> str:
     build = xml.SubElement(root, "BuildConfiguration", modelIdentifier=source.name)
     units = xml.SubElement(build, "SourceFileSet", language="C99")
     for file in parts:
-        if file.endswith(".c"):
-            xml.SubElement(units, "SourceFile", name=file)
+        xml.SubElement(units, "SourceFile", name=file)
     xml.SubElement(build, "Library", name="m")
     return _text(root)
 
@@ -357,8 +336,8 @@ def _documentation(twin: Twin, source: c.Source, variables: list[Variable]) -> s
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(twin.name)}</title></head><body>
 <h1>{escape(str(card.get("title") or twin.name))}</h1>
-<p>Cell {escape(cell.name)}, {cell.reference_capacity_ah:g} Ah. Trained on {escape(str(card.get("dataset") or "unknown"))};
-licence of the data: {escape(str(card.get("licence") or "unknown"))}; {escape(str(card.get("citation") or ""))}</p>
+<p>Cell {escape(cell.name)}, {cell.reference_capacity_ah:g} Ah.
+Trained on {escape(str(card.get("dataset") or "unknown"))}; licence of the data: {escape(str(card.get("licence") or "unknown"))}; {escape(str(card.get("citation") or ""))}</p>
 <p>Training range: {escape(ranges)}. Outside of it the output <code>valid</code> is false.</p>
 <p>Current is positive when it charges the cell. Inputs hold over the communication step that follows. Written by
 celltwin {__version__} in {source.precision} precision.</p>

@@ -4,8 +4,8 @@
     NAME_step.onnx    state_*, and a sample, each [batch]        -> new_state_*, and what the twin says, each [batch]
     NAME.onnx         start_*, and a record, each [batch, time]  -> what the twin says, each [batch, time]; last state_*
 
-The same programs as of the C are written down, by `deploy.onnx_rules`; the whole record is a `Scan` with the step as its
-body. Batch and time are free. All graphs need standard operators alone; names, units and signs are in the model's
+The same programs as of the C are written down, by `deploy.onnx_rules`; the whole record is a `Scan` with the step as
+its body. Batch and time are free. The graphs need standard operators alone; names, units and signs are in the model's
 metadata and beside each input and output. What is said is `valid` where the sample lies in the training range.
 """
 

@@ -277,7 +277,9 @@ def _function(graph: Graph, equation: Equation, operands: list[Tensor]) -> str:
             less = op("Sub", u, number(1.0))
             small = op("Equal", less, number(0.0))
             scaled = op("Mul", op("Log", u), op("Div", x, op("Where", small, number(1.0), less)))
-            return op("Where", op("Or", small, op("Greater", x, number(1e6))), op("Where", small, x, op("Log", u)), scaled)
+            return op(
+                "Where", op("Or", small, op("Greater", x, number(1e6))), op("Where", small, x, op("Log", u)), scaled
+            )
         case "expm1":  # 2 tanh(x / 2) / (1 - tanh(x / 2)) near zero, where exp(x) - 1 would lose the digits
             half = op("Tanh", op("Mul", x, number(0.5)))
             near = op("Div", op("Add", half, half), op("Sub", number(1.0), half))
@@ -290,7 +292,7 @@ def _function(graph: Graph, equation: Equation, operands: list[Tensor]) -> str:
             return op("Round", x)
 
 
-# --- views -------------------------------------------------------------------------------------------------------------
+# --- views -----------------------------------------------------------------------------------------------------------
 
 
 @rule("reshape", "squeeze", "expand_dims")
@@ -410,7 +412,7 @@ def _scatter_add(graph: Graph, equation: Equation, operands: list[Tensor]) -> st
     return graph.op("Add", graph.plain(value), carried)
 
 
-# --- sums ----------------------------------------------------------------------------------------------------------------
+# --- sums ------------------------------------------------------------------------------------------------------------
 
 REDUCTIONS = {
     "reduce_sum": "ReduceSum", "reduce_prod": "ReduceProd", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
@@ -472,7 +474,7 @@ def _arranged(graph: Graph, tensor: Tensor, order: list[int], shape: list[int]) 
     return graph.shaped(Tensor(tuple(tensor.shape[n] for n in order), tensor.dtype, name), shape)
 
 
-# --- loops ---------------------------------------------------------------------------------------------------------------
+# --- loops -----------------------------------------------------------------------------------------------------------
 
 
 def _scan(graph: Graph, equation: Equation, operands: list[Tensor]) -> list[Tensor]:
