@@ -337,7 +337,8 @@ def _documentation(twin: Twin, source: c.Source, variables: list[Variable]) -> s
 <html lang="en"><head><meta charset="utf-8"><title>{escape(twin.name)}</title></head><body>
 <h1>{escape(str(card.get("title") or twin.name))}</h1>
 <p>Cell {escape(cell.name)}, {cell.reference_capacity_ah:g} Ah.
-Trained on {escape(str(card.get("dataset") or "unknown"))}; licence of the data: {escape(str(card.get("licence") or "unknown"))}; {escape(str(card.get("citation") or ""))}</p>
+Trained on {escape(str(card.get("dataset") or "unknown"))}; licence of the data:
+{escape(str(card.get("licence") or "unknown"))}; {escape(str(card.get("citation") or ""))}</p>
 <p>Training range: {escape(ranges)}. Outside of it the output <code>valid</code> is false.</p>
 <p>Current is positive when it charges the cell. Inputs hold over the communication step that follows. Written by
 celltwin {__version__} in {source.precision} precision.</p>

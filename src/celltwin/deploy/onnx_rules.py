@@ -485,11 +485,12 @@ def _scan(graph: Graph, equation: Equation, operands: list[Tensor]) -> list[Tens
 
     def inner(graph: Graph, state: list[Tensor], sample: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         # What does not change is not handed over: a body sees the tensors around it.
-        outputs = write(graph, body, [*fixed, *state, *sample])
+        outputs = write(graph, body, [*fixed, *state, *(sample if rows else [])])
         return outputs[:carried], outputs[carried:]
 
     direction = int(bool(params["reverse"]))
-    outputs = loop(graph, inner, begun, rows, [v.shape[1:] for v in equation.outputs[carried:]], direction)
+    counted = rows or [known(np.zeros(int(params["length"]), np.float32))]  # a Scan counts by what it reads
+    outputs = loop(graph, inner, begun, counted, [v.shape[1:] for v in equation.outputs[carried:]], direction)
     return [Tensor(v.shape, v.dtype, t) for v, t in zip(equation.outputs, outputs, strict=True)]
 
 
