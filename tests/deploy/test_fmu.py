@@ -1,8 +1,10 @@
 """FMUs: valid, self-contained, and exactly the emitted C."""
 
+import runpy
 import subprocess
 import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +218,14 @@ def test_an_unknown_start_is_the_twins_own(exported, twin_of, tmp_path):
         ours = Native(c.emit(twin_of("soc-coulomb")))
         state = ours.begin(Start(3.75, 0.0, 20.0, np.nan, 1.0))  # pyright: ignore
         assert read(slave, ["soc", "std", "valid"]) == list(map(float, ours.step(state, 3.75, 0.0, 20.0, 0.0)))
+
+
+def test_the_example_meets_its_load(exported):
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "fmu_load.py"))
+    rows = np.array(example["discharge"](str(exported("thevenin", "2.0")), 3.0, cutoff=3.5, step=20.0))
+    np.testing.assert_allclose(-rows[:, 1] * rows[:, 2], 3.0, rtol=1e-3)
+    assert rows[-1, 1] < 3.5 < rows[-2, 1]
+    assert (np.diff(rows[:, 3]) < 0).all()
 
 
 @pytest.mark.parametrize("version", fmu.VERSIONS)

@@ -322,7 +322,6 @@ def _build_description(source: c.Source, parts: list[str]) -> str:
     units = xml.SubElement(build, "SourceFileSet", language="C99")
     for file in parts:
         xml.SubElement(units, "SourceFile", name=file)
-    xml.SubElement(build, "Library", name="m")
     return _text(root)
 
 
