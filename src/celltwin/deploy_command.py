@@ -17,7 +17,7 @@ from celltwin import files, twin
 from celltwin.console import note, out
 from celltwin.data import importers
 from celltwin.data.record import TIME
-from celltwin.deploy import c, native, stream
+from celltwin.deploy import c, fmu, native, onnx, stream
 from celltwin.deploy.stream import Sample, Stream
 from celltwin.errors import CelltwinError
 from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
@@ -36,10 +36,11 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="What the files and functions are called; default: like the twin.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of C: single or double.")] = "single",
+    precision: Annotated[str, typer.Option(help="Of C and FMU: single or double.")] = "single",
     weights: Annotated[
         str, typer.Option(help="Of C: real, or int16 or int8 for matrices of whole numbers with one scale a row.")
     ] = "real",
+    fmi: Annotated[str, typer.Option(help="Of an FMU: the version of FMI, 2.0 or 3.0.")] = "2.0",
     check: Annotated[
         Path | None,
         typer.Option(metavar="LOG", help="Compile the C, replay this log, and compare with Python (--to c)."),
@@ -47,9 +48,18 @@ def export(
 ) -> None:
     """Write a twin as C99 (header, source, a replay and a Makefile), ONNX graphs or an FMU."""
     one = twin.load(twin_file)
-    if to != "c":
-        raise CelltwinError("--to is wrong", got=to, expected="c")
-    for path in c.export(one, out_folder, name, precision, weights):
+    if to != "c" and (weights != "real" or check is not None):
+        raise CelltwinError("--weights and --check are options of C", got=f"--to {to}", fix="leave them out")
+    match to:
+        case "c":
+            written = c.export(one, out_folder, name, precision, weights)
+        case "onnx":
+            written = onnx.export(one, out_folder, name)
+        case "fmu":
+            written = fmu.export(one, out_folder, name, fmi, precision)
+        case _:
+            raise CelltwinError("--to is wrong", got=to, expected="c, onnx or fmu")
+    for path in written:
         out.print(f"written: {path}", soft_wrap=True)
     if check is not None:
         out.print(compared(one, check, precision, weights))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from celltwin.cli import app
 from celltwin.deploy import c, fmu, native
 from celltwin.deploy.native import Native
 from celltwin.errors import CelltwinError
@@ -246,6 +248,17 @@ def test_sources_are_whole_and_clean(version, exported, compiler, tmp_path):
         assert done.returncode == 0, done.stderr[:500]
         symbol = b"soc_coulomb_fmi" if prefix else b"fmi"
         assert symbol + version[0].encode() + b"DoStep" in library.read_bytes()
+
+
+def test_the_command_writes_graphs_and_fmus(twin_of, tmp_path, compiler):
+    pytest.importorskip("onnx")
+    twin_of("ohmic").save(tmp_path / "cell.twin")
+    for to, files in ({"onnx": ["cell.onnx", "cell_init.onnx", "cell_step.onnx"], "fmu": ["cell.fmu"]}).items():
+        command = ["export", str(tmp_path / "cell.twin"), "--to", to, "--out", str(tmp_path / to), "--name", "cell"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert sorted(path.name for path in (tmp_path / to).iterdir()) == files
+    assert CliRunner().invoke(app, [*command, "--weights", "int8"]).exit_code == 2
 
 
 def test_a_file_is_the_same_twice_and_needs_no_compiler(twin_of, tmp_path, monkeypatch):
