@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import reference
+from celltwin import models
 from celltwin.deploy import c
 from celltwin.deploy import onnx as onnx_
 from celltwin.deploy.native import Native
@@ -17,10 +18,10 @@ from celltwin.deploy.onnx_rules import Graph, Tensor, write
 from celltwin.deploy.program import trace
 from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Measurement, Start
-from conftest import EVERY
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
+EVERY = [family.name for family in models.families()]
 CLOSE = 1e-5  # V, or of state of charge
 # Cells that are not alike: their starts differ in everything.
 STARTS = Start(
