@@ -117,6 +117,7 @@ ORDER = [
     "celltwin.deploy.replay",
     "celltwin.deploy.c",
     "celltwin.deploy.native",
+    "celltwin.deploy.cost",
     "celltwin.deploy.stream",
     "celltwin.deploy.onnx_rules",
     "celltwin.deploy.onnx",
