@@ -2,6 +2,7 @@
 
     u -> u, as far as it is finite and possible; else the last one that was, or the nearest possible
     V -> V inside the cell's window and SLACK beyond; from there b + MORE tanh((V - b) / MORE), b its nearer end
+    soc -> soc between -STRAYED and 1 + STRAYED
 
 One wrapper serves every family, because all of them are finite for finite inputs of a bounded size: currents up to
 100C, -80 to 150 degC, steps from none to weeks. A sensor that fails for a few samples is bridged by its last value, and
@@ -25,7 +26,7 @@ SLACK, MORE = 0.1, 0.09  # V beyond the cell's window: followed without change, 
 LARGEST_RATE = 100.0  # 1/h, current over capacity
 COLDEST, HOTTEST, ROOM = -80.0, 150.0, 25.0  # degC; the last one where a temperature was never measured
 LONGEST = 1e6  # s, of a step
-STRAYED = 0.2  # of state of charge, below 0 and above 1, where a twin may wake
+STRAYED = 0.2  # of state of charge, below 0 and above 1, where a twin may wake, and that it may say
 CAPACITIES = (0.1, 10.0)  # least and largest capacity, of the cell's reference
 
 
@@ -81,7 +82,8 @@ class Bounded(eqx.Module):
     def _limited(self, output: Output) -> Output:
         low, high = self.window
         inside = jnp.clip(output.voltage, low - SLACK, high + SLACK)
-        return Output(inside + MORE * jnp.tanh((output.voltage - inside) / MORE), output.soc)
+        soc = jnp.clip(output.soc, -STRAYED, 1.0 + STRAYED)
+        return Output(inside + MORE * jnp.tanh((output.voltage - inside) / MORE), soc)
 
 
 class BoundedEstimator(eqx.Module):

@@ -45,6 +45,8 @@ FOLDS, ROWS, RIDGE, ITERATIONS = 4, 60_000, 1e-6, 4
 
 Term = tuple[int, int]  # places in BASES and MONOMIALS
 
+STATES = (-0.5, 1.5)  # of charge, between which the terms follow it
+
 
 class NarxPolyState(NamedTuple):
     charge: Charge
@@ -117,7 +119,8 @@ class NarxPoly(eqx.Module):
         bent = asinh(rate / SMALL)
         rates, bents = remember(state.rates, rate, u.dt, RATES), remember(state.bent, bent, u.dt, BENT)
         bases = jnp.concatenate([jnp.stack([jnp.ones_like(rate), rate, bent]), rates, bents, state.pasts])
-        s, c = charge.soc, -1000.0 / (25.0 + KELVIN) - inverse_temperature(u.temperature)
+        # Far beyond what a cell can hold the polynomials would leave every bound.
+        s, c = jnp.clip(charge.soc, *STATES), -1000.0 / (25.0 + KELVIN) - inverse_temperature(u.temperature)
         low = jnp.exp(-10.0 * s)
         monomials = jnp.stack(
             [jnp.ones_like(s), s, s * s, s * s * s, c, c * c, s * c, s * s * c, s * c * c, low, low * c]
