@@ -58,7 +58,7 @@ def main() -> None:
     tests = dataset.split().test
     paths = [p for given in options.twins for p in (sorted(given.glob("*-0.twin")) if given.is_dir() else [given])]
     rows = []
-    for path in track(paths, "twins"):
+    for path in track(paths, "twins", console=Console(stderr=True)):
         one = twin.load(path)
         record = tests[0]
         make, inputs = (unknown_start, measurements_of) if one.task == "soc" else (start_of, inputs_of)

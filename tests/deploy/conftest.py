@@ -20,7 +20,7 @@ from celltwin.twin import Twin
 TRAPS = ("-O0", "-fsanitize=undefined,float-cast-overflow", "-fsanitize-undefined-trap-on-error")
 
 
-def shake(model, seed, size=0.05):
+def shake(model, seed, size=0.005):
     """The model with random changes to its parameters, so that none of them is zero and none of them alike."""
     free, rest = eqx.partition(model, trainable(model))
     draw = np.random.default_rng(seed)
