@@ -419,3 +419,74 @@ def drive(
         soc,
         group,
     )
+
+
+# --- packs -------------------------------------------------------------------------------------------------------
+
+
+def pack(circuit: Any, netlist: Any, capacity: Any, factor: Any, soc: Any, current: Any) -> tuple[np.ndarray, ...]:
+    """Voltages and currents of cells [time, cells] and the pack's voltage [time] at 25 degC and 1 s, by nodal analysis.
+
+    A loop over samples, Newton iterations and cells; a dense system of node potentials and cell currents in each.
+    """
+    number = {int(node): i for i, node in enumerate(np.unique(np.r_[netlist.resistors.ravel(), netlist.cells.ravel()]))}
+    nodes, cells = len(number), len(netlist.cells)
+    ground = number[netlist.terminals[1]]
+    fixed = np.zeros((nodes + cells, nodes + cells))
+    for (a, b), ohm in zip(netlist.resistors, netlist.resistance, strict=True):
+        i, j = number[int(a)], number[int(b)]
+        fixed[[i, j], [i, j]] += 1.0 / ohm
+        fixed[[i, j], [j, i]] -= 1.0 / ohm
+    for k, (a, b) in enumerate(netlist.cells):
+        fixed[number[int(a)], nodes + k] += 1.0  # current flows out of the positive node, into the cell
+        fixed[number[int(b)], nodes + k] -= 1.0
+        fixed[nodes + k, number[int(a)]] += 1.0
+        fixed[nodes + k, number[int(b)]] -= 1.0
+    fixed[ground] = 0.0
+    fixed[ground, ground] = 1.0
+
+    soc, pairs = np.array(soc, float), np.zeros((cells, circuit.pairs))
+    out: tuple[list, list, list] = ([], [], [])
+    now = np.zeros(cells)
+    for drive in current:
+        for _ in range(12):
+            voltage, slope = np.zeros(cells), np.zeros(cells)
+            for k in range(cells):
+                voltage[k] = _cell(circuit, soc[k], pairs[k], factor[k], capacity[k], now[k])[0]
+                nudged = _cell(circuit, soc[k], pairs[k], factor[k], capacity[k], now[k] + 1e-4)[0]
+                slope[k] = (nudged - voltage[k]) / 1e-4
+            system, right = fixed.copy(), np.zeros(nodes + cells)
+            for k in range(cells):
+                system[nodes + k, nodes + k] -= slope[k] + netlist.series[k]
+                right[nodes + k] = voltage[k] - slope[k] * now[k]
+            right[number[netlist.terminals[0]]] += drive
+            solution = np.linalg.solve(system, right)
+            now = solution[nodes:]
+        steps = [_cell(circuit, soc[k], pairs[k], factor[k], capacity[k], now[k]) for k in range(cells)]
+        soc, pairs = np.array([s[1] for s in steps]), np.array([s[2] for s in steps])
+        out[0].append([s[0] for s in steps])
+        out[1].append(now)
+        out[2].append(solution[number[netlist.terminals[0]]])
+    return tuple(np.array(x) for x in out)
+
+
+def _cell(circuit: Any, soc: float, pairs: Any, factor: float, capacity: float, current: float) -> tuple:
+    """Voltage, state of charge and overpotentials of a cell after a second at 25 degC, a node of the tables."""
+    warm = int(np.argmin(np.abs(circuit.temperatures - 25.0)))
+    soc = soc + current / 3600.0 / capacity
+
+    def read(table: Any) -> float:
+        return exp(np.interp(soc, circuit.soc, np.log(table[:, warm])))
+
+    scale = None if circuit.transfer_scale is None else circuit.transfer_scale[warm]
+    after = []
+    for n in range(circuit.pairs):
+        drive = read(circuit.r[n]) * factor * current
+        if n == 0 and scale is not None:
+            drive = scale * asinh(drive / scale)
+        keep = exp(-1.0 / read(circuit.tau[n]))
+        after.append(keep * pairs[n] + (1.0 - keep) * drive)
+    voltage = np.interp(soc, circuit.ocv_soc, circuit.ocv[:, warm]) + read(circuit.r0) * factor * current + sum(after)
+    if scale is not None:
+        voltage += scale * asinh(read(circuit.transfer_resistance) * factor * current / scale)
+    return voltage, soc, after
