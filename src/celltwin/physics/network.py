@@ -93,6 +93,10 @@ class Tree(eqx.Module):
         """Whether anything is in parallel; if not, each cell carries the pack's current."""
         return any(level.each != 1 for level in self.levels[::2])
 
+    @property
+    def packs(self) -> int:
+        return self.levels[-1].count
+
     def cells_of_packs(self, x: Array) -> Array:
         """Values [packs] at each cell of the pack."""
         return x[self.pack]
@@ -206,6 +210,10 @@ class Mesh(eqx.Module):
     @property
     def parallel(self) -> bool:
         return True
+
+    @property
+    def packs(self) -> int:
+        return 1
 
     def cells_of_packs(self, x: Array) -> Array:
         """Values [1] of the pack at each cell."""

@@ -163,7 +163,7 @@ class Pack(eqx.Module):
     def cells(self) -> int:
         return self.capacity.shape[0]
 
-    def init(self, soc: Array, temperature: Array, voltage: Array | None = None) -> PackState:
+    def init(self, soc: Any, temperature: Any, voltage: Any = None) -> PackState:
         """At rest, at states of charge (fraction) and temperatures (degC) [cells].
 
         `voltage` is the measured one of each cell in V, [cells], for models that make use of it; default: at rest on
@@ -177,8 +177,7 @@ class Pack(eqx.Module):
         zero = jnp.zeros_like(soc)
         start = Start(jnp.asarray(voltage, dtype), zero, temperature, soc, size)
         states = self._each(lambda cell, *parts: cell.init(Start(*parts)), *start)
-        packs = self.network.solve(zero + 1.0, zero + 1.0, jnp.zeros(1, dtype), zero).voltage.shape
-        return PackState(states, zero, jnp.zeros(packs, dtype), temperature)
+        return PackState(states, zero, jnp.zeros(self.network.packs, dtype), temperature)
 
     def step(self, state: PackState, u: PackInput) -> tuple[PackState, PackOutput]:
         ambient = u.ambient if u.ambient.shape == (self.cells,) else self.network.cells_of_packs(u.ambient)
