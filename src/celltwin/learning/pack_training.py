@@ -97,10 +97,10 @@ def fit_packs(
             raise CelltwinError(f"{checkpoint} is of another run", fix="train without resume")
         state = files.load_tree(checkpoint, state)
         rows: list[list[Any]] = about["history"]
-        history = [PackProgress(*(float("nan") if v is None else v for v in row)) for row in rows]
+        history = [PackProgress(int(row[0]), *(float("nan") if v is None else v for v in row[1:])) for row in rows]
     begun, before = time.monotonic(), history[-1].seconds if history else 0.0
     losses: list[float] = []
-    for number in range(history[-1].update if history else 0, plan.updates):
+    for number in range(int(history[-1].update) if history else 0, plan.updates):
         dice = np.random.default_rng([plan.seed, number])
         batch = batches[int(dice.integers(len(batches)))]
         lost = dice.random(len(stacked[0][0].name.split(" | "))) < plan.forget
@@ -169,28 +169,22 @@ def _scan(model: Any, wiring: Wiring, batch: PackBatch) -> PackOutput:
 _simulate = eqx.filter_jit(_scan)
 
 
-def predict(model: Any, logs: Sequence[PackLog], together: int = 8, multiple: int = 300) -> list[PackOutput]:
+def predict(model: Any, logs: Sequence[PackLog], together: int = 6, multiple: int = 300) -> list[PackOutput]:
     """Closed-loop simulations of packs, one PackOutput of arrays [time, cells] for each log.
 
-    Logs of one topology are simulated side by side, `together` at a time.
+    Logs are simulated side by side, `together` at a time; where the topologies of every so many are the same in the
+    same order, one compiled program serves them all.
     """
-    found: dict[int, PackOutput] = {}
-    kinds: dict[tuple[str, float], list[int]] = {}
-    for number, log in enumerate(logs):
-        kinds.setdefault((log.topology.name, log.dt), []).append(number)
-    for numbers in kinds.values():
-        for first in range(0, len(numbers), together):
-            some = numbers[first : first + together]
-            filled = some + [some[-1]] * (min(together, len(numbers)) - len(some))  # one program for all
-            topology, batch = side_by_side([logs[n] for n in filled], multiple)
-            out = jax.tree.map(np.asarray, _simulate(model, Wiring.of(topology), batch))
-            for at, n in enumerate(some):
-                cells, time = topology.pack == at, len(logs[n])
-                columns = {
-                    name: getattr(out, name)[:time, cells] for name in ("voltage", "soc", "temperature", "current")
-                }
-                found[n] = PackOutput(**columns, pack_voltage=out.pack_voltage[:time, at])  # pyright: ignore[reportArgumentType]
-    return [found[n] for n in range(len(logs))]
+    found: list[PackOutput] = []
+    for first in range(0, len(logs), together):
+        some = logs[first : first + together]
+        topology, batch = side_by_side(some, multiple)
+        out = jax.tree.map(np.asarray, _simulate(model, Wiring.of(topology), batch))
+        for at, log in enumerate(some):
+            cells, time = topology.pack == at, len(log)
+            columns = {name: getattr(out, name)[:time, cells] for name in ("voltage", "soc", "temperature", "current")}
+            found.append(PackOutput(**columns, pack_voltage=out.pack_voltage[:time, at]))  # pyright: ignore[reportArgumentType]
+    return found
 
 
 def root_mean_square(model: Any, logs: Sequence[PackLog]) -> float:

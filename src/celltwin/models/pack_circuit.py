@@ -27,6 +27,7 @@ from celltwin.physics.pack import Cooling, Pack, PackState
 from celltwin.physics.topology import Topology
 
 HEAT = (60.0, 0.1, 0.1)  # J/K, W/K to the coolant and W/K to a neighbour of a 5 Ah cell, where training starts
+NEAR = 1e-3  # V^2, of the mean square by which logarithms of a circuit's tables may move in training
 HALVINGS = 22  # of the state of charge that shows a voltage at rest
 
 Sharing = Literal["mean", "even", "kirchhoff"]
@@ -114,6 +115,7 @@ class CircuitNetwork(eqx.Module):
     log_resistance: Array
     log_heat: Array  # [3], relative to HEAT
     own: Own | None
+    before: Held | None  # the circuit as it was identified, which a trained one stays near
     sharing: Sharing = eqx.field(static=True)
     told: bool = eqx.field(static=True)
     newton: int = eqx.field(static=True)
@@ -128,12 +130,12 @@ class CircuitNetwork(eqx.Module):
         told: bool = False,
         own: Own | None = None,
         hold: bool = True,
-        newton: int = 2,
+        newton: int = 1,
     ) -> CircuitNetwork:
         zero = jnp.zeros((), np.float32)
         circuit = Held(cell) if hold else cell
-        capacity = Held(jnp.asarray(capacity_ah, np.float32))
-        return cls(circuit, capacity, zero, zero, jnp.zeros(3, np.float32), own, sharing, told, newton)
+        capacity, before = Held(jnp.asarray(capacity_ah, np.float32)), None if hold else Held(cell)
+        return cls(circuit, capacity, zero, zero, jnp.zeros(3, np.float32), own, before, sharing, told, newton)
 
     @property
     def cell(self) -> Any:
@@ -196,6 +198,10 @@ class CircuitNetwork(eqx.Module):
         if self.own is not None:
             spread = [jnp.mean(x**2) for x in (self.own.log_capacity, self.own.log_resistance)]
             total = total + 1e-4 * sum(spread)
-        if not isinstance(self.circuit, Held) and hasattr(self.circuit, "penalty"):
-            total = total + self.circuit.penalty()
+        if self.before is not None:
+            now, before = (
+                jnp.concatenate([x.ravel() for x in (c.log_resistance, c.log_tau, c.log_scale) if x is not None])
+                for c in (self.circuit, self.before.cell)
+            )
+            total = total + self.circuit.ocv.penalty() + NEAR * jnp.mean((now - before) ** 2)
         return total
