@@ -23,7 +23,17 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from celltwin import __version__, benchmark, deploy_command, files, identify_command, jobs, models, twin
+from celltwin import (
+    __version__,
+    benchmark,
+    deploy_command,
+    files,
+    identify_command,
+    jobs,
+    models,
+    pack_benchmark,
+    twin,
+)
 from celltwin.console import err, escape, note, note_gaps, out
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
@@ -38,6 +48,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 DEFAULT_MODELS = {
     "voltage": "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru",
     "soc": "soc-coulomb,soc-ocv,soc-ekf,soc-observer,soc-fused",
+    "pack": ",".join(pack_benchmark.TITLES),
 }
 
 
@@ -115,7 +126,10 @@ def benchmark_(
             "--models", help="Names, separated by commas; see celltwin models. Default: the task's usual ones."
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What the models are to say: voltage (the default) or soc.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What the models are to say: voltage (the default), soc, or pack (every cell of a pack)."),
+    ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<dataset>-<time>.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the training: to try out, not to judge.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
@@ -132,6 +146,9 @@ def benchmark_(
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     if not chosen:
         raise CelltwinError("--models names none", got=repr(names), expected="names that celltwin models lists")
+    if task == "pack":
+        _benchmark_packs(data, chosen, out_dir, range(seed, seed + seeds), quick, resume)
+        return
     says = benchmark.task_of([models.family(name) for name in chosen])
     if task is not None and says != task:
         raise CelltwinError(f"--models say {says}", got=f"--task {task}", fix="leave one of the two out")
@@ -157,6 +174,22 @@ def benchmark_(
             split_name=split,
             listen=listen,
         )
+    out.print(report.leaderboard(metrics))
+    out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+def _benchmark_packs(
+    data: str, names: list[str], out_dir: Path | None, seeds: range, quick: bool, resume: bool
+) -> None:
+    """Pack models on packs driven with a dataset's cycles, or on the string that it holds."""
+    dataset = datasets.load(data)
+    folder = out_dir or Path("runs") / f"{dataset.name}-pack-{time.strftime('%Y%m%d-%H%M%S')}"
+    out.print(f"run folder: {folder}", soft_wrap=True)
+
+    def say(text: str) -> None:
+        err.print(escape(text), soft_wrap=True)
+
+    metrics = pack_benchmark.run(dataset, folder, names=names, seeds=seeds, quickly=quick, resume=resume, say=say)
     out.print(report.leaderboard(metrics))
     out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 

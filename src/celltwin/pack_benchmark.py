@@ -1,27 +1,45 @@
 """Pack models side by side, on simulated packs or on a measured string.
 
 run/
-  config.json, log.txt, checkpoints/, models/       as of other benchmarks
+  config.json        what was asked for, resolved
+  log.txt            what happened, with times
+  checkpoints/       the models: a killed run goes on from here
   metrics.json       every figure
+  shown.json         cells over time of one test log, for the page
   report.html        the page to read
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from celltwin import __version__, files
+from celltwin.benchmark import environment
+from celltwin.data import datasets
+from celltwin.data.datasets import Dataset
+from celltwin.data.record import PackRecord
 from celltwin.errors import CelltwinError
-from celltwin.learning.pack_training import PackPlan, fit_packs
-from celltwin.models.pack_circuit import CircuitNetwork
+from celltwin.evaluation import report
+from celltwin.learning import identification
+from celltwin.learning.pack_training import PackPlan, fit_packs, predict
+from celltwin.learning.training import parameters
+from celltwin.models.pack_circuit import CircuitNetwork, Own
 from celltwin.models.pack_graph import PackGraph
 from celltwin.models.pack_lstm import PackLstm
-from celltwin.packs import study
-from celltwin.physics.thevenin import Thevenin
+from celltwin.packs import score, study
+from celltwin.packs.draw import Fault
+from celltwin.packs.log import PackLog, of_record
+from celltwin.physics.thevenin import Thevenin, Wake
 
 log = logging.getLogger("celltwin")
 
@@ -57,6 +75,253 @@ def created(name: str, cell: Thevenin, capacity_ah: float, seed: int, base: Any 
     return CircuitNetwork.create(cell, capacity_ah, **kinds[name])
 
 
+Say = Callable[[str], None]
+FAULTS = {
+    "resistance": Fault("resistance", 1.2),
+    "self-discharge": Fault("self-discharge", 20.0),  # ohm: C/25 of a cell of 5 Ah
+    "loose joint": Fault("loose joint", 0.01, 0.4),
+}
+
+
+def run(
+    dataset: Dataset,
+    out: Path,
+    *,
+    names: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    quickly: bool = False,
+    resume: bool = False,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """Train, score and report; returns what is in metrics.json.
+
+    A dataset with a [pack] table is a measured string; any other gives the cycles that simulated packs are driven with.
+    Raises CelltwinError where `out` holds another run, or this one and `resume` is not set.
+    """
+    began = time.monotonic()
+    names = list(TITLES if names is None else names)
+    for name in names:
+        if name not in TITLES:
+            raise CelltwinError(f"there is no pack model '{name}'", got=name, expected=", ".join(TITLES))
+    measured = dataset.description.pack is not None
+    config = {"task": "pack", "dataset": dataset.name, "models": names, "seeds": list(seeds), "quick": quickly}
+    _begin(out, config, resume)
+    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+    def tell(text: str) -> None:
+        log.info(text)
+        say(text)
+
+    try:
+        parts = (_string if measured else _simulated)(dataset, names, seeds, quickly, out, tell)
+        metrics = {
+            "task": "pack",
+            "celltwin": __version__,
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "seconds": time.monotonic() - began,
+            "dataset": {
+                "name": dataset.name,
+                "measured": measured,
+                "licence": dataset.description.source.licence,
+                "citation": dataset.description.source.citation,
+            },
+            **parts,
+        }
+        files.write_json(out / "metrics.json", metrics)
+        report.write(out)
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+    return files.read_json(out / "metrics.json")
+
+
+def _begin(out: Path, config: dict[str, Any], resume: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    written = out / "config.json"
+    if written.exists() and not resume:
+        raise CelltwinError(f"{out} already holds a run", fix="add --resume to go on with it, or choose another --out")
+    if written.exists() and files.read_json(written) != files.plain(config):
+        raise CelltwinError(f"{out} holds a run with other settings", fix="choose another --out")
+    files.write_json(written, config)
+    files.write_json(out / "environment.json", environment())
+
+
+def _simulated(
+    dataset: Dataset, names: Sequence[str], seeds: Sequence[int], quickly: bool, out: Path, tell: Say
+) -> dict[str, Any]:
+    sizes = study.Sizes(2, 1, 2, 1) if quickly else study.Sizes()
+    tell("drawing packs")
+    circuit, sides = study.simulated(dataset, sizes)
+    made = train_simulated(Thevenin.of(circuit), circuit.capacity_ah, sides, names, seeds, out, quickly, tell)
+    tests = {"known topologies": sides.known, study.LARGE: sides.large, "other topologies": sides.others}
+    entries, shown = [], {}
+    for name in names:
+        tell(f"scoring {name}")
+        entry, outputs = _entry(name, made[name], tests)
+        entries.append(entry)
+        shown[name] = outputs["known topologies"][-1]
+    files.write_json(out / "shown.json", _shown(sides.known[-1], shown))
+    best = next((n for n in ("pack-graph", "pack-told", "pack-circuit") if n in made), None)
+    faults = [] if best is None else _faults(dataset, made[best][0][0], 1 if quickly else 4, tell)
+    return {"models": entries, "faults": faults, "faults_by": best, "cut_off_volt": score.CUT_OFF}
+
+
+def _entry(
+    name: str, fitted: Sequence[tuple[Any, Any]], tests: dict[str, list[PackLog]], cut_off: float = score.CUT_OFF
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One model's entry in metrics.json, over its seeds, and the simulations of the first."""
+    rows: list[dict[str, Any]] = []
+    sets: dict[str, list[dict[str, Any]]] = {side: [] for side in tests}
+    first: dict[str, Any] = {}
+    for model, trained in fitted:
+        for side, logs in tests.items():
+            outputs = predict(model, logs, together=2 if side == study.LARGE else 6)
+            first.setdefault(side, outputs)
+            scored = [score.score(one, result, cut_off) for one, result in zip(logs, outputs, strict=True)]
+            sets[side].append(score.summary(scored))
+            rows += [{"set": side, "seed": trained.seed, **row} for row in scored]
+
+    def over_seeds(values: Sequence[Any]) -> Any:
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else None
+
+    return {
+        "name": name,
+        "title": TITLES[name],
+        "parameters": parameters(fitted[0][0]),
+        "training_seconds": over_seeds([trained.seconds for _, trained in fitted]),
+        "seeds": [trained.seed for _, trained in fitted],
+        "sets": {
+            side: {key: over_seeds([s[key] for s in each]) for key in each[0]}
+            | {"rmse_std": float(np.std([s["rmse"] for s in each], ddof=1)) if len(each) > 1 else None}
+            for side, each in sets.items()
+        },
+        "rows": rows,
+    }, first
+
+
+def _shown(one: PackLog, outputs: dict[str, Any], most: int = 300) -> dict[str, Any]:
+    """Cells over time of one log, thinned, for the page."""
+    pick = np.unique(np.linspace(0, len(one) - 1, most).astype(int))
+    return {
+        "log": one.name,
+        "topology": one.topology.name,
+        "place": one.topology.place,
+        "group": one.topology.group,
+        "string": one.topology.parents[1][one.topology.group],
+        "minutes": np.round(pick * one.dt / 60.0, 3),
+        "current": np.round(one.current[pick], 2),
+        "measured": np.round(one.voltage[pick].T, 4),
+        "models": {name: np.round(np.asarray(out.voltage)[pick].T, 4) for name, out in outputs.items()},
+    }
+
+
+def _faults(dataset: Dataset, model: Any, rounds: int, tell: Say) -> list[dict[str, Any]]:
+    """The detection table: limits from healthy packs, rates from others."""
+    names = study.TRAINED * 3
+
+    def shown(kind: str, seed: int) -> tuple[list[score.Signs], list[PackLog]]:
+        logs = [x for n in range(rounds) for x in study.faulty(dataset, [FAULTS.get(kind)], names, seed + 1000 * n)]
+        outputs = predict(model, logs, together=len(names))
+        return [score.signs(one, out) for one, out in zip(logs, outputs, strict=True)], logs
+
+    tell("faults: healthy packs")
+    limit = score.limits(shown("healthy", 7_000_000)[0])
+    again, _ = shown("healthy", 7_100_000)
+    found = []
+    for kind in FAULTS:
+        tell(f"faults: {kind}")
+        result = score.detection(kind, *shown(kind, 7_200_000), limit)
+        field = score.SHOWN_BY[kind]
+        alarms = np.concatenate([getattr(s, field) for s in again]) > getattr(limit, field)
+        found.append(result | {"size": FAULTS[kind].size, "false_alarms": float(np.mean(alarms))})
+    return found
+
+
+def _string(
+    dataset: Dataset, names: Sequence[str], seeds: Sequence[int], quickly: bool, out: Path, tell: Say
+) -> dict[str, Any]:
+    """A measured string: trained on the training records, scored on the test records from their first sample."""
+    pack, split = dataset.description.pack, dataset.split()
+    assert pack is not None
+    sides: dict[str, list[PackLog]] = {}
+    for side, most in (("train", 1000), ("test", 4000)):
+        records = [r for r in getattr(split, side) if isinstance(r, PackRecord)]
+        steps = [max(1.0, np.ceil((r.time[-1] - r.time[0]) / most)) for r in records]
+        sides[side] = [of_record(r, dataset.cell, pack.topology, dt) for r, dt in zip(records, steps, strict=True)]
+    tell("identifying the circuit of its cell")
+    found = identification.identify(datasets.characterisation_of_pack(dataset), pairs=2)
+    cell, ratio = Thevenin.of(found.circuit), pack.cells_per_group
+    nodes = len(cell.temperatures)
+    wake = Wake(jnp.full(nodes, 0.3, np.float32), jnp.zeros(nodes, np.float32))
+    cell = eqx.tree_at(lambda c: c.wake, cell, wake, is_leaf=lambda x: x is None)
+    capacity = ratio * found.circuit.capacity_ah
+    rest = np.mean([one.known.voltage for one in sides["train"]], axis=0).astype(np.float32)
+    groups = len(rest)
+
+    def circuits(kind: str) -> Any:
+        sharing = "mean" if kind == "pack-mean" else "kirchhoff"
+        network = CircuitNetwork.create(cell, capacity, sharing=sharing, hold=False)
+        network = eqx.tree_at(lambda n: n.log_resistance, network, jnp.asarray(-np.log(ratio), np.float32))
+        if kind in ("pack-told", "pack-graph"):
+            soc = network.rested_soc(jnp.asarray(rest), jnp.full(groups, 25.0, np.float32))
+            own = Own(*(jnp.zeros(groups, np.float32) for _ in range(2)), soc)
+            network = eqx.tree_at(lambda n: n.own, network, own, is_leaf=lambda x: x is None)
+        return network
+
+    updates = 30 if quickly else 300
+    plan = PackPlan(updates=updates, learning_rate=1e-2, every=updates, forget=0.0, averaging=0.98, temperature=0.1)
+    few = plan.model_copy(update={"updates": updates // 5, "every": updates // 5, "learning_rate": 3e-3})
+    made: dict[str, list[tuple[Any, Any]]] = {}
+    batches = [[one] for one in sides["train"]]
+    names = [n for n in names if n != "pack-independent"]  # in a string of groups it is pack-circuit
+    wanted: list[str] = [*(["pack-told"] if "pack-graph" in names else []), *names]
+    for name in dict.fromkeys(wanted):
+        for seed in seeds if name in SEEDED else seeds[:1]:
+            tell(f"training {name}-{seed}")
+            if name == "pack-graph":
+                model = PackGraph.create(made["pack-told"][0][0], jax.random.key(seed))
+            else:
+                model = PackLstm.create(capacity, jax.random.key(seed)) if name == "pack-lstm" else circuits(name)
+            chosen = (few if name == "pack-graph" else plan).model_copy(update={"seed": seed})
+            path = out / "checkpoints" / f"{name}-{seed}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fitted = fit_packs(model, batches, [], chosen, checkpoint=path, resume=True)
+            made.setdefault(name, []).append((fitted.model, _Trained(seed, fitted.seconds)))
+    low = float(dataset.cell.voltage_limits_volt[0]) + 0.01
+    entries, shown = [], {}
+    for name in names:
+        entry, outputs = _entry(name, made[name], {"test": sides["test"]}, low)
+        for row, (model, _) in zip(entry["rows"], made[name], strict=False):
+            row |= _flat_part(sides["test"][0], predict(model, sides["test"][:1])[0])
+        entry["sets"]["test"]["rmse_middle"] = float(
+            np.mean([r["rmse_middle"] for r in entry["rows"] if "rmse_middle" in r])
+        )
+        entries.append(entry)
+        shown[name] = outputs["test"][0]
+    files.write_json(out / "shown.json", _shown(sides["test"][0], shown))
+    return {"models": entries, "faults": [], "faults_by": None, "cut_off_volt": low}
+
+
+MIDDLE = (3.3, 4.1)  # V, between which most of a discharge passes
+
+
+def _flat_part(one: PackLog, out: Any) -> dict[str, float]:
+    inside = (one.voltage > MIDDLE[0]) & (one.voltage < MIDDLE[1])
+    error = (np.asarray(out.voltage) - one.voltage)[inside]
+    return {"rmse_middle": 1e3 * float(np.sqrt(np.mean(error**2)))}
+
+
+class _Trained:
+    """A seed, and how long training took."""
+
+    def __init__(self, seed: int, seconds: float):
+        self.seed, self.seconds = seed, seconds
+
+
 def train_simulated(
     cell: Thevenin,
     capacity_ah: float,
@@ -67,10 +332,14 @@ def train_simulated(
     quickly: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, list[tuple[Any, Any]]]:
-    """Models by name, one for each seed where a seed matters, each with how it was trained; from `out` if there."""
+    """Models by name, one for each seed where a seed matters, each with how it was trained; from `out` if there.
+
+    Batches are trained on two at a time: most of a step's cost is of its operations, not of its cells.
+    """
+    paired = [a + b for a, b in zip(sides.train[::2], sides.train[1::2], strict=False)] or sides.train
     made: dict[str, list[tuple[Any, Any]]] = {}
-    wanted = list(dict.fromkeys([*(["pack-told"] if "pack-graph" in names else []), *names]))
-    for name in wanted:
+    wanted: list[str] = [*(["pack-told"] if "pack-graph" in names else []), *names]
+    for name in dict.fromkeys(wanted):
         plan = {"pack-graph": GRAPH, "pack-lstm": LSTM}.get(name, CIRCUIT)
         if quickly:
             plan = plan.model_copy(update={"updates": max(10, plan.updates // 5), "every": max(5, plan.every // 5)})
@@ -81,7 +350,7 @@ def train_simulated(
             path.parent.mkdir(parents=True, exist_ok=True)
             fitted = fit_packs(
                 model,
-                sides.train,
+                paired,
                 sides.validate,
                 plan.model_copy(update={"seed": seed}),
                 checkpoint=path,
@@ -90,5 +359,5 @@ def train_simulated(
                     f"{name}-{seed} update {p.update}: loss {p.train:.2f}, validation {p.validate:.2f} mV"
                 ),
             )
-            made.setdefault(name, []).append((fitted.model, fitted))
+            made.setdefault(name, []).append((fitted.model, _Trained(seed, fitted.seconds)))
     return made

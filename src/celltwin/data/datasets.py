@@ -16,6 +16,10 @@ current_sign = "discharge"        # optional: what the files log as positive, wh
 [identification]                  # optional: pulse tests and slow discharges of one cell, on no side of the split
 files = "hppc/*/*.parquet"        # folders as above; states of charge are found out
 
+[pack]                            # optional: the records are of a string, with a voltage of each group
+topology = "6s"                   # [cell] holds the facts of one group, [identification] may hold logs of one cell
+cells_per_group = 2
+
 [split]                           # globs of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>
 train = ["Mixed*"]
 validate = ["UDDS"]
@@ -31,6 +35,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +94,13 @@ class IdentificationTable(_Strict):
     files: str | list[str]
 
 
+class PackTable(_Strict):
+    """[pack]"""
+
+    topology: str
+    cells_per_group: int = Field(default=1, ge=1)
+
+
 class SplitTable(_Strict):
     """[split] and [splits.NAME]"""
 
@@ -111,6 +123,7 @@ class DatasetFile(_Strict):
     cells: dict[str, CellOverride] = {}
     records: RecordsTable
     identification: IdentificationTable | None = None
+    pack: PackTable | None = None
     split: SplitTable
     splits: dict[str, SplitTable] = {}
     source: SourceTable = SourceTable()
@@ -124,6 +137,7 @@ class Dataset:
     cell: Cell
     records: tuple[Record, ...]
     description: DatasetFile
+    path: Path = Path()  # of its dataset.toml
 
     def patterns(self, split: str | None = None) -> dict[str, list[str]]:
         """Globs of each side of the dataset's own split, or of the further one called so ([splits.NAME])."""
@@ -165,7 +179,7 @@ def load(where: str | Path) -> Dataset:
     cells = {name: _cell(description, override) for name, override in description.cells.items()}
     rested = None if table.ocv_table is None else importers.load_ocv_table(root / table.ocv_table)
     records = tuple(_record(file, description, cell, cells, rested) for file in found)
-    return Dataset(_name(path), cell, records, description)
+    return Dataset(_name(path), cell, records, description, path)
 
 
 @dataclass(frozen=True)
@@ -221,6 +235,34 @@ def characterisation(where: str | Path) -> Characterisation:
     assert cell is not None
     origin = f"{len(records)} {origin}{'s' if len(records) > 1 else ''}"
     return Characterisation(_name(path), cell, records, origin, description.source)
+
+
+def characterisation_of_pack(dataset: Dataset) -> tuple[Record, ...]:
+    """The logs of single cells in the [identification] of a dataset of a string; its cell's facts are left to them.
+
+    Raises CelltwinError where there are none.
+    """
+    description, table = dataset.description, dataset.description.identification
+    if table is None:
+        raise CelltwinError(
+            f"dataset '{dataset.name}' does not say what its cells are like",
+            got="no [identification]",
+            expected="pulse tests of one cell",
+            fix="name them in [identification] files of its dataset.toml",
+        )
+    found = _files(dataset.path, _root(dataset.path, description.records.root), table.files, "identification")
+    ambients = [importers.ambient_from_path(file) for file in found]
+    named = [_ambient_in_name(file) if a != a else a for file, a in zip(found, ambients, strict=True)]
+    return tuple(
+        importers.load(file, ambient_degC=None if a != a else a, name=file.stem)
+        for file, a in zip(found, named, strict=True)
+    )
+
+
+def _ambient_in_name(file: Path) -> float:
+    """Ambient in degC that a file's name gives as "-25c" or "_25degC"; NaN if none."""
+    match = re.search(r"[-_](n?\d+)(?:c|degc)(?:[-_]|$)", file.stem, re.IGNORECASE)
+    return float(match[1].replace("n", "-")) if match else float("nan")
 
 
 def _name(path: Path) -> str:
@@ -298,7 +340,7 @@ def _describe(path: Path) -> DatasetFile:
 
 @cache
 def _known_keys() -> tuple[str, ...]:
-    tables = (DatasetFile, CellTable, RecordsTable, IdentificationTable, SplitTable, SourceTable)
+    tables = (DatasetFile, CellTable, RecordsTable, IdentificationTable, PackTable, SplitTable, SourceTable)
     return tuple(field.alias or name for table in tables for name, field in table.model_fields.items())
 
 
@@ -329,7 +371,7 @@ def _read(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cel
         ambient_degC=None if np.isnan(ambient) else ambient,
         name=file.stem,
     )
-    if isinstance(record, PackRecord):
+    if isinstance(record, PackRecord) and description.pack is None:
         raise CelltwinError(f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files")
     return replace(record, group=group)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from celltwin.evaluation.report.figures import read_figures
 from celltwin.evaluation.report.metrics import METRICS, check, read_metrics, task_of
+from celltwin.evaluation.report.pack_page import pack_page
 from celltwin.evaluation.report.page import html_page
 from celltwin.evaluation.report.soc_figures import read_estimates
 from celltwin.evaluation.report.soc_metrics import check_estimates
@@ -44,6 +45,8 @@ def write(run: Path, out: Path | None = None) -> Path:
     if task_of(result) == "soc":
         estimates = check_estimates(result, where)
         page = soc_page(estimates, read_estimates(run, estimates), config, environment)
+    elif task_of(result) == "pack":
+        page = pack_page(result, run)
     else:
         metrics = check(result, where)
         page = html_page(metrics, read_figures(run, metrics), config, environment)

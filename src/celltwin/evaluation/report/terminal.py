@@ -28,6 +28,7 @@ from celltwin.evaluation.report.metrics import (
     rmse_overall,
     task_of,
 )
+from celltwin.evaluation.report.pack_page import pack_leaderboard
 from celltwin.evaluation.report.soc_metrics import FULL_START, EstimateMetrics, check_estimates
 from celltwin.evaluation.report.soc_tables import BAND, percent_text
 from celltwin.files import write_text
@@ -52,6 +53,8 @@ def leaderboard(metrics: dict[str, Any]) -> Table:
     """
     if task_of(metrics) == "soc":
         return _of_estimators(check_estimates(metrics, "metrics"))
+    if task_of(metrics) == "pack":
+        return pack_leaderboard(metrics)
     return _of_voltage(check(metrics, "metrics"))
 
 
