@@ -39,13 +39,13 @@ from celltwin.models.pack_lstm import PackLstm
 from celltwin.packs import score, study
 from celltwin.packs.draw import Fault
 from celltwin.packs.log import PackLog, of_record
-from celltwin.physics.thevenin import Thevenin, Wake
+from celltwin.physics.thevenin import Thevenin
 
 log = logging.getLogger("celltwin")
 
 CIRCUIT = PackPlan(updates=24, learning_rate=3e-2, every=8, forget=0.0, averaging=0.8)
 GRAPH = PackPlan(updates=90, learning_rate=6e-3, every=30, averaging=0.9)
-LSTM = PackPlan(updates=600, learning_rate=6e-3, every=100)
+LSTM = PackPlan(updates=400, learning_rate=6e-3, every=100)
 TITLES = {
     "pack-mean": "one mean cell, times n",
     "pack-independent": "circuits that do not know of each other",
@@ -234,7 +234,8 @@ def _faults(dataset: Dataset, model: Any, rounds: int, tell: Say) -> list[dict[s
     found = []
     for kind in FAULTS:
         tell(f"faults: {kind}")
-        result = score.detection(kind, *shown(kind, 7_200_000), limit)
+        found_signs, logs = shown(kind, 7_200_000)
+        result = score.detection(kind, found_signs, logs, limit)
         field = score.SHOWN_BY[kind]
         alarms = np.concatenate([getattr(s, field) for s in again]) > getattr(limit, field)
         found.append(result | {"size": FAULTS[kind].size, "false_alarms": float(np.mean(alarms))})
@@ -255,9 +256,6 @@ def _string(
     tell("identifying the circuit of its cell")
     found = identification.identify(datasets.characterisation_of_pack(dataset), pairs=2)
     cell, ratio = Thevenin.of(found.circuit), pack.cells_per_group
-    nodes = len(cell.temperatures)
-    wake = Wake(jnp.full(nodes, 0.3, np.float32), jnp.zeros(nodes, np.float32))
-    cell = eqx.tree_at(lambda c: c.wake, cell, wake, is_leaf=lambda x: x is None)
     capacity = ratio * found.circuit.capacity_ah
     rest = np.mean([one.known.voltage for one in sides["train"]], axis=0).astype(np.float32)
     groups = len(rest)

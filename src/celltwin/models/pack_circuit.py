@@ -27,7 +27,7 @@ from celltwin.physics.pack import Cooling, Pack, PackState
 from celltwin.physics.topology import Topology
 
 HEAT = (60.0, 0.1, 0.1)  # J/K, W/K to the coolant and W/K to a neighbour of a 5 Ah cell, where training starts
-NEAR = 1e-3  # V^2, of the mean square by which logarithms of a circuit's tables may move in training
+NEAR = 0.1  # V^2, of the mean square by which logarithms of a circuit's tables move in training
 HALVINGS = 22  # of the state of charge that shows a voltage at rest
 
 Sharing = Literal["mean", "even", "kirchhoff"]

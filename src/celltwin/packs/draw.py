@@ -163,7 +163,10 @@ class _Drawn:
     def log(self, out: Any, mine: np.ndarray) -> PackLog:
         """What sensors see of the simulation until the weakest cell is empty, and what the BMS was told."""
         spread, dice, cells = self.spread, self.dice, self.topology.cells
-        voltage, soc = out.voltage[:, mine], out.soc[:, mine]
+        # Wires that sense a voltage sit on the rails, and joints are within.
+        sound = np.arange(SAMPLES)[:, None] < int(self.begin * SAMPLES)
+        joint = np.where(sound, self.contact, self.fault_contact)
+        voltage, soc = out.voltage[:, mine] + joint * out.current[:, mine], out.soc[:, mine]
         empty = np.flatnonzero((voltage < LAST).any(axis=1) | (soc < 0.0).any(axis=1))
         end = max(2, int(empty[0]) if len(empty) else len(voltage))
         typical = float(np.mean(self.circuit.r0) + np.mean(self.circuit.r.sum(axis=0)))

@@ -34,9 +34,9 @@ class Sides(NamedTuple):
 class Sizes:
     """How many batches of the packs of TRAINED, of LARGE and of OTHERS are drawn."""
 
-    train: int = 12
+    train: int = 8
     known: int = 4
-    large: int = 12
+    large: int = 8
     others: int = 3
 
 

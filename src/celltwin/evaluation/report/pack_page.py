@@ -16,9 +16,9 @@ from celltwin.evaluation.report.page import Section, document, verdict_html
 from celltwin.files import read_json
 
 CLOSED_LOOP = (
-    "Every score is closed loop: a model knows each cell's voltage, temperature and, where told, capacity and resistance "
-    "at the first sample, and after that the pack's current and the ambient alone. Errors are of every cell, predicted "
-    "minus measured, from the first sample to where the first cell is empty."
+    "Every score is closed loop: a model knows each cell's voltage, temperature and, where told, its capacity and "
+    "resistance at the first sample, and after that the pack's current and the ambient alone. Errors are of every "
+    "cell, predicted minus measured, from the first sample to where the first cell is empty."
 )
 COLUMNS = (
     ("RMSE mV", "rmse", 1, 1.0),
@@ -57,7 +57,7 @@ def pack_leaderboard(metrics: dict[str, Any]) -> Table:
         ranked = sorted(metrics["models"], key=lambda m: m["sets"][side]["rmse"])
         for number, model in enumerate(ranked):
             figures = model["sets"][side]
-            shown = [_cell(figures, *rest) for _, *rest in columns]
+            shown = [_cell(figures, key, digits, scale) for _, key, digits, scale in columns]
             table.add_row(f"{side} ({figures['packs']:.0f})" if number == 0 else "", model["name"], *shown)
         table.add_section()
     return table
@@ -134,7 +134,7 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
     for side in metrics["models"][0]["sets"]:
         for model in sorted(metrics["models"], key=lambda m: m["sets"][side]["rmse"]):
             figures = model["sets"][side]
-            cells = [_cell(figures, *rest) for _, *rest in columns]
+            cells = [_cell(figures, key, digits, scale) for _, key, digits, scale in columns]
             parameters = number_text(model["parameters"], 0)
             rows.append([side, model["name"], model["title"], parameters, *cells])
     head = ["Test packs", "Model", "What it is", "Parameters", *(name for name, *_ in columns)]
