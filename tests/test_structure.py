@@ -23,6 +23,7 @@ ORDER = [
     "celltwin.data.sheets",
     "celltwin.data.repair",
     "celltwin.data.importers",
+    "celltwin.data.fobss",
     "celltwin.data.inspection",
     "celltwin.data.domain",
     "celltwin.data.splits",
