@@ -121,10 +121,9 @@ def circuit() -> Any:
     from celltwin.physics.circuit import Circuit
 
     one = np.ones((1, 1))
-    return Circuit(
-        "peer", CAPACITY, (2.0, 4.5), np.array([25.0]), np.array(SOC), np.array(OCV)[:, None], np.array([0.5]), R0 * one,
-        R1 * one[None], TAU * one[None],
-    )  # fmt: skip
+    curve = np.array(SOC), np.array(OCV)[:, None]
+    tables = R0 * one, R1 * one[None], TAU * one[None]
+    return Circuit("peer", CAPACITY, (2.0, 4.5), np.array([25.0]), *curve, np.array([0.5]), *tables)
 
 
 def beside_liionpack(python: str) -> dict[str, Any] | None:
