@@ -406,6 +406,8 @@ def models_() -> None:
     table.add_column("what it is")
     for family in models.families():
         table.add_row(family.name, family.task, family.title)
+    for name, title in pack_benchmark.TITLES.items():
+        table.add_row(name, "pack", title)
     out.print(table)
 
 

@@ -262,11 +262,11 @@ def _string(
 
     def circuits(kind: str) -> Any:
         sharing = "mean" if kind == "pack-mean" else "kirchhoff"
-        network = CircuitNetwork.create(cell, capacity, sharing=sharing, hold=False)
+        network: Any = CircuitNetwork.create(cell, capacity, sharing=sharing, hold=False)
         network = eqx.tree_at(lambda n: n.log_resistance, network, jnp.asarray(-np.log(ratio), np.float32))
         if kind in ("pack-told", "pack-graph"):
             soc = network.rested_soc(jnp.asarray(rest), jnp.full(groups, 25.0, np.float32))
-            own = Own(*(jnp.zeros(groups, np.float32) for _ in range(2)), soc)
+            own = Own(jnp.zeros(groups, np.float32), jnp.zeros(groups, np.float32), soc)
             network = eqx.tree_at(lambda n: n.own, network, own, is_leaf=lambda x: x is None)
         return network
 

@@ -283,10 +283,13 @@ def test_the_benchmark_of_packs_from_draw_to_page(tmp_path, monkeypatch):
     from celltwin import cli
     from celltwin.packs import draw as drawing
 
+    Sizes = study.Sizes
     monkeypatch.setattr(study, "TRAINED", NAMES)
     monkeypatch.setattr(study, "OTHERS", ("2p2s",))
     monkeypatch.setattr(study, "LARGE", "4s2p")
-    monkeypatch.setattr(drawing, "SAMPLES", 260)
+    monkeypatch.setattr(drawing, "SAMPLES", 200)
+    monkeypatch.setattr(pack_benchmark, "GRAPH", PackPlan(updates=10, every=10))
+    monkeypatch.setattr(study, "Sizes", lambda *sizes: Sizes(1, 1, 1, 1))
     monkeypatch.setattr(pack_benchmark, "FAULTS", {"loose joint": Fault("loose joint", 0.03, 0.3)})
     where = ["benchmark", "--task", "pack", "--quick", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(cli.app, [*where, "--models", "pack-circuit,pack-graph"])

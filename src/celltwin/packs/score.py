@@ -6,7 +6,8 @@ measured minus predicted, less its median over the pack, by least squares for ea
 
     e(t) = c + d t + r I(t)
 
-A resistance that rose shows in r, self-discharge in d, and a joint that came loose on the way in r of the second half
+where r is taken relative to the median of the same fit to the predicted voltages, for a cold pack's cells differ by more
+ohms. A resistance that rose shows in r, self-discharge in d, and a joint that came loose on the way in r of the second half
 less that of the first. A cell is reported where this is beyond what 1 % of healthy cells show.
 """
 
@@ -96,9 +97,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 class Signs(NamedTuple):
     """What the residual of each cell shows, [cells]."""
 
-    resistance: np.ndarray  # ohm
+    resistance: np.ndarray  # as a share of what the pack's cells have at the time
     drift: np.ndarray  # V/s, positive where the cell falls behind
-    loosened: np.ndarray  # ohm, that came in the second half
+    loosened: np.ndarray  # share that came in the second half
 
 
 SHOWN_BY = {"resistance": "resistance", "self-discharge": "drift", "loose joint": "loosened"}
@@ -111,7 +112,7 @@ def signs(log: PackLog, out: PackOutput) -> Signs:
     time = np.arange(len(log)) * log.dt
     current = np.asarray(out.current, float)
 
-    def fitted(part: slice) -> np.ndarray:
+    def fitted(part: slice, residual: np.ndarray = residual) -> np.ndarray:
         found = []
         for k in range(residual.shape[1]):
             design = np.stack([np.ones(len(time[part])), time[part] - time[part].mean(), current[part, k]], axis=1)
@@ -121,7 +122,8 @@ def signs(log: PackLog, out: PackOutput) -> Signs:
 
     half = len(log) // 2
     whole, first, second = fitted(slice(None)), fitted(slice(0, half)), fitted(slice(half, None))
-    return Signs(whole[:, 2], -whole[:, 1], second[:, 2] - first[:, 2])
+    typical = float(np.median(fitted(slice(None), np.asarray(out.voltage, float))[:, 2]))
+    return Signs(whole[:, 2] / typical, -whole[:, 1], (second[:, 2] - first[:, 2]) / typical)
 
 
 def limits(healthy: Sequence[Signs]) -> Signs:
