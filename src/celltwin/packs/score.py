@@ -6,9 +6,9 @@ measured minus predicted, less its median over the pack, by least squares for ea
 
     e(t) = c + d t + r I(t)
 
-where r is taken relative to the median of the same fit to the predicted voltages, for a cold pack's cells differ by more
-ohms. A resistance that rose shows in r, self-discharge in d, and a joint that came loose on the way in r of the second half
-less that of the first. A cell is reported where this is beyond what 1 % of healthy cells show.
+where r is taken relative to the median of the same fit to the predicted voltages, for cells of a cold pack differ by
+more ohms. A resistance that rose shows in r, self-discharge in d, and a joint that came loose on the way in r of the
+second half less that of the first. A cell is reported where this is beyond what 1 % of healthy cells show.
 """
 
 from __future__ import annotations
