@@ -32,10 +32,12 @@ import pyarrow.parquet as pq
 
 from celltwin import __version__, files, models, twin
 from celltwin.data.datasets import Dataset
+from celltwin.data.record import Record
 from celltwin.data.splits import Split
+from celltwin.deploy import c, cost
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, robustness
-from celltwin.interface import unknown_start
+from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
 from celltwin.jobs import Listen, jobs_of, labels, train_all
 from celltwin.twin import Twin
 
@@ -215,9 +217,34 @@ def _facts(family: models.Family, twins: Sequence[Twin], split: Split) -> dict[s
         "parameters": card["parameters"],
         "training_seconds": float(np.mean([t.card["training_seconds"] for t in twins])) if family.plan else 0.0,
         "microseconds_per_step": protocol.microseconds_per_step(twins[0], split.test[0]),
+        "microcontroller": _on_microcontroller(twins[0], split.test[0]),
         "seeds": [t.card["seed"] for t in twins],
         "twin": f"twins/{family.name}-{card['seed']}.twin",
         "history": {str(t.card["seed"]): _epochs(t) for t in twins},
+    }
+
+
+REPLAYED = 20  # samples that the emulator runs
+
+
+def _on_microcontroller(one: Twin, record: Record) -> dict[str, Any] | None:
+    """What the twin's C costs on a Cortex-M4; None where the tools to find out are not installed."""
+    if not cost.available():
+        return None
+    estimates = one.task == "soc"
+    start, inputs = (unknown_start, measurements_of) if estimates else (start_of, inputs_of)
+    try:
+        spent = cost.measure(c.emit(one), start(record), np.stack(inputs(record), axis=1)[:REPLAYED])
+    except CelltwinError as error:
+        log.warning("%s on a microcontroller: %s", one.name, error)
+        return None
+    return {
+        "cpu": spent.cpu,
+        "flash_bytes": spent.flash,
+        "ram_bytes": spent.ram,
+        "stack_bytes": spent.stack,
+        "instructions": spent.instructions,
+        "estimated_microseconds": spent.microseconds,
     }
 
 

@@ -414,7 +414,8 @@ def test_diverged_models_come_last_and_break_nothing(run: Path, metrics: dict) -
         (b"\xff\xfe", "cannot read"),
         (b"[]", "not the result of a voltage benchmark"),
         (b'{"task": "voltage"}', "celltwin: Field required"),
-        (b'{"task": "pack", "celltwin": "", "dataset": {"name": ""}, "models": []}', "task: Input should be 'voltage'"),
+        (b'{"task": "fuel", "celltwin": "", "dataset": {"name": ""}, "models": []}', "task: Input should be 'voltage'"),
+        (b'{"task": "pack"}', "no result of a pack benchmark"),
     ],
 )
 def test_corrupt_metrics_are_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:

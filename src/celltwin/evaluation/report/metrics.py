@@ -99,6 +99,17 @@ class Curves(BaseModel):
         return self
 
 
+class Microcontroller(BaseModel):
+    """What the emitted C costs on one; the time is an estimate."""
+
+    cpu: str
+    flash_bytes: int
+    ram_bytes: int
+    stack_bytes: int
+    instructions: float
+    estimated_microseconds: float
+
+
 class ModelFacts(BaseModel):
     """What is known of a model or estimator, whatever it says of the cell."""
 
@@ -108,6 +119,7 @@ class ModelFacts(BaseModel):
     parameters: int | None = None
     training_seconds: float | None = None
     microseconds_per_step: float | None = None
+    microcontroller: Microcontroller | None = None
     seeds: list[int] = []
     twin: str | None = None
 

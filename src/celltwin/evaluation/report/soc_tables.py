@@ -20,7 +20,7 @@ from celltwin.evaluation.report.soc_metrics import (
     EstimatorRun,
     Stress,
 )
-from celltwin.evaluation.report.tables import Column, model_head, sortable_table, swatch
+from celltwin.evaluation.report.tables import Column, microcontroller_columns, model_head, sortable_table, swatch
 
 BAND = 0.95  # share of the labels that an honest band of 95 % holds
 FAINT, STRONG = 0.3, 10.0  # points of error without colour and with all of it
@@ -60,6 +60,7 @@ def soc_leaderboard_html(metrics: EstimateMetrics) -> str:
         Column("Weights (bytes)", lambda m: m.weight_bytes, digits=0, least_is_best=True),
         Column("State (bytes)", lambda m: m.state_bytes, digits=0, least_is_best=True),
         Column("Step (µs)", lambda m: m.microseconds_per_step, digits=2, least_is_best=True),
+        *microcontroller_columns(metrics.models),
         Column("Training (s)", lambda m: m.training_seconds, least_is_best=True),
     ]
     trained = [model for model in metrics.ranked if model.trained]

@@ -36,6 +36,28 @@ class Column:
     aim: float | None = None  # where not the least is best but what is nearest to this
 
 
+def microcontroller_columns(models: Sequence[ModelFacts]) -> list[Column]:
+    """What C costs on a microcontroller, where any model says so."""
+    processor = next((m.microcontroller.cpu for m in models if m.microcontroller), None)
+    if processor is None:
+        return []
+
+    def of(name: str, factor: float = 1.0) -> Callable[[ModelFacts], float | None]:
+        return lambda m: None if m.microcontroller is None else getattr(m.microcontroller, name) * factor
+
+    return [
+        Column("Flash (kB)", of("flash_bytes", 1 / 1024), least_is_best=True),
+        Column("RAM (bytes)", of("ram_bytes"), digits=0, least_is_best=True),
+        Column("Stack (bytes)", of("stack_bytes"), digits=0, least_is_best=True),
+        Column(
+            f"{processor.capitalize()} (ms, estimate)",
+            of("estimated_microseconds", 1e-3),
+            digits=3,
+            least_is_best=True,
+        ),
+    ]
+
+
 def spread_small(text: str) -> str:
     return re.sub(r"( ± .*)", r"<small>\1</small>", escape(text))
 
@@ -117,6 +139,7 @@ def leaderboard_html(metrics: Metrics) -> str:
         Column("Parameters", lambda m: m.parameters, digits=0, least_is_best=True),
         Column("Training (s)", lambda m: m.training_seconds, least_is_best=True),
         Column("Step (µs)", lambda m: m.microseconds_per_step, digits=2, least_is_best=True),
+        *microcontroller_columns(metrics.models),
     ]
     trained = [model for model in metrics.ranked if model.trained]
     baselines = [model for model in metrics.ranked if not model.trained]
