@@ -66,7 +66,13 @@ def pack_leaderboard(metrics: dict[str, Any]) -> Table:
 def check_packs(metrics: Any, where: str) -> None:
     """Raise CelltwinError where this is no metrics.json of packs."""
     if not isinstance(metrics, dict) or metrics.get("task") != "pack" or not metrics.get("models"):
-        raise CelltwinError(f"{where} is no result of a pack benchmark", fix="run celltwin benchmark --task pack")
+        got = sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__
+        raise CelltwinError(
+            f"{where} is no result of a pack benchmark",
+            got=got,
+            expected="task 'pack' and at least one model",
+            fix="run celltwin benchmark --task pack",
+        )
 
 
 def pack_page(metrics: dict[str, Any], run: Path) -> str:
