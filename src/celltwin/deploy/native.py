@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from celltwin.deploy.c import Source
 from celltwin.errors import CelltwinError
 from celltwin.interface import Start
 
-FLAGS = ("-std=c99", "-O3", "-fno-trapping-math", "-fPIC", "-shared")
+# Without contraction to fused operations every processor gives the same bits.
+FLAGS = ("-std=c99", "-O3", "-fno-trapping-math", "-ffp-contract=off", "-fPIC", "-shared")
+TUNED = ("-march=native",)  # for this processor, where the compiler knows it
 
 SHIM = """
 void NAME_run(NAME_state *state, const REAL *inputs, long samples, REAL *outputs);
@@ -52,11 +55,14 @@ def compiler() -> list[str] | None:
 class Native:
     """A compiled twin. Its state is a block of memory that `begin` makes and `step` and `run` advance."""
 
-    def __init__(self, source: Source, flags: tuple[str, ...] = ()) -> None:
-        """Compiles the source. Raises CelltwinError where there is no compiler or it fails."""
+    def __init__(self, source: Source, flags: tuple[str, ...] | None = None) -> None:
+        """Compiles the source, with further `flags` or for this processor.
+
+        Raises CelltwinError where there is no compiler or it fails.
+        """
         self.source = source
         self._real = {"float": ctypes.c_float, "double": ctypes.c_double}[source.real]
-        library = _library(source, flags)
+        library = _library(source, [TUNED, ()] if flags is None else [flags])
         name = source.name
         self._size = getattr(library, f"{name}_size")
         self._init, self._step, self._run = (getattr(library, f"{name}_{what}") for what in ("init", "step", "run"))
@@ -118,8 +124,8 @@ def shim(source: Source) -> str:
     return text.replace("REAL", source.real).replace("NAME", source.name)
 
 
-def _library(source: Source, flags: tuple[str, ...]) -> ctypes.CDLL:
-    """The source as a loaded shared library."""
+def _library(source: Source, choices: Sequence[tuple[str, ...]]) -> ctypes.CDLL:
+    """The source as a loaded shared library, with the first choice of flags that the compiler takes."""
     command = compiler()
     if command is None:
         raise CelltwinError("there is no C compiler", expected="cc, gcc or clang", fix="install one, or set CC")
@@ -128,11 +134,11 @@ def _library(source: Source, flags: tuple[str, ...]) -> ctypes.CDLL:
         (here / f"{source.name}.h").write_text(source.header, encoding="utf-8")
         (here / f"{source.name}.c").write_text(source.source + shim(source), encoding="utf-8")
         library = here / f"{source.name}.so"
-        done = subprocess.run(
-            [*command, *FLAGS, *flags, "-o", str(library), str(here / f"{source.name}.c"), "-lm"],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise CelltwinError("the C compiler failed", got=done.stderr.strip()[:400], expected=" ".join(command))
-        return ctypes.CDLL(str(library))  # stays mapped when the file is gone
+        said = ""
+        for flags in choices:
+            whole = [*command, *FLAGS, *flags, "-o", str(library), str(here / f"{source.name}.c"), "-lm"]
+            done = subprocess.run(whole, capture_output=True, text=True)
+            if done.returncode == 0:
+                return ctypes.CDLL(str(library))  # stays mapped when the file is gone
+            said = done.stderr.strip()
+    raise CelltwinError("the C compiler failed", got=said[:400], expected=" ".join(command))
