@@ -14,7 +14,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,8 +26,8 @@ from celltwin.data import datasets
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split
 from celltwin.learning.plan import Plan
-from celltwin.learning.training import trainable
 from celltwin.twin import Twin
+from shaking import shaken
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -119,16 +118,6 @@ def dataset_folder(tmp_path_factory, drives):
 
 
 FAMILIES = [family.name for family in models.families() if family.task == "voltage"]
-
-
-def shaken(model, seed, size=0.05):
-    """The model with random changes to every parameter, so that no table is flat and no network silent."""
-    free, rest = eqx.partition(model, trainable(model))
-    draw = np.random.default_rng(seed)
-    free = jax.tree.map(
-        lambda leaf: jnp.asarray(np.asarray(leaf) + size * draw.normal(size=leaf.shape), leaf.dtype), free
-    )
-    return eqx.combine(free, rest)
 
 
 @pytest.fixture(scope="session")

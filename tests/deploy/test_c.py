@@ -27,11 +27,11 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"
 @pytest.mark.parametrize("name", EVERY)
 def test_c_says_what_python_says(name, compiled, emitted, twin_of, run_in_python):
     for precision, dtype, tolerance in (("single", np.float32, 1e-4), ("double", np.float64, 1e-9)):
-        start, inputs, expected = run_in_python(twin_of(name), dtype)
         made = compiled(name) if precision == "single" else Native(emitted(name, precision), ("-O0",))
-        said = made.run(made.begin(start), inputs)
-        np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=tolerance)
-        assert np.ptp(said[:, 0]) > 0.01 or name == "hold"
+        for start, inputs, expected in run_in_python(twin_of(name), dtype):
+            said = made.run(made.begin(start), inputs)
+            np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=tolerance)
+            assert np.ptp(said[:, 0]) > 0.005 or name == "hold"
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -83,7 +83,7 @@ VOLTAGE = {name for name in EVERY if not name.startswith("soc-")}
 
 @pytest.mark.parametrize("weights", ["int16", "int8"])
 def test_whole_numbers_for_weights_cost_little_accuracy(weights, emitted, twin_of, run_in_python, compiler):
-    start, inputs, expected = run_in_python(twin_of("soc-fused"))
+    start, inputs, expected = run_in_python(twin_of("soc-fused"))[0]
     compiled = Native(emitted("soc-fused", weights=weights), ("-O1",))
     apart = np.abs(compiled.run(compiled.begin(start), inputs)[:, 0] - expected[:, 0])
     assert 0 < apart.max() < {"int16": 5e-4, "int8": 0.05}[weights]

@@ -24,7 +24,7 @@ from celltwin.learning import training
 from celltwin.learning.plan import Plan
 from celltwin.models import family
 from celltwin.models.layers import sampling_period
-from conftest import shaken
+from shaking import shaken
 
 TINY = {
     "soc-lstm": (Lstm, {"hidden": 5}),
