@@ -98,7 +98,7 @@ def main() -> int:
         command = [
             "clang",
             "-g",
-            "-O1",
+            "-O0",
             f"-fsanitize={checks}",
             "-fno-sanitize-recover=all",
             "fuzz.c",
