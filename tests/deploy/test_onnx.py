@@ -126,7 +126,7 @@ def like(tree, values):
 @pytest.mark.parametrize("name", ["lstm", "soc-observer"])
 def test_a_long_record_says_what_python_says(name, twin_of, run_in_python):
     twin = twin_of(name)
-    start, inputs, expected = run_in_python(twin)
+    start, inputs, expected = run_in_python(twin)[0]
     whole = session(onnx_.graphs(twin)[f"{name.replace('-', '_')}.onnx"])
     columns = dict(
         zip((Measurement if twin.task == "soc" else Input)._fields, inputs[None, :2000].transpose(2, 0, 1), strict=True)
