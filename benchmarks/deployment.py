@@ -24,7 +24,6 @@ from celltwin.data.domain import Domain
 from celltwin.deploy import c
 from celltwin.deploy.native import Native
 from celltwin.deploy.stream import Sample, Stream
-from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
 from celltwin.twin import Twin
 
 ROUNDS = 7
@@ -45,8 +44,7 @@ def per_sample(work, samples: int) -> float:
 
 def measure(one: Twin, record, samples: int) -> None:
     soc = one.task == "soc"
-    start = (unknown_start if soc else start_of)(record)
-    inputs = np.stack((measurements_of if soc else inputs_of)(record), axis=1)
+    start, inputs = one.fed(record)
     inputs = np.resize(inputs, (samples, inputs.shape[1]))
     sensors = np.resize(np.stack([record.voltage, record.current, record.filled_temperature], 1), (samples, 3))
     pushed = [Sample(float(k), *row) for k, row in enumerate(sensors.tolist())]

@@ -23,26 +23,24 @@ from celltwin import twin
 from celltwin.data import datasets
 from celltwin.deploy import c, cost
 from celltwin.deploy.native import Native
-from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
+from celltwin.twin import Twin
 
 SAMPLES = 60  # that the emulator replays
 STARTS = (0.0, 0.25, 0.5, 0.75)
 FLASH, RAM = 32 * 1024, 1024
 
 
-def error(compiled: Native, task: str, records) -> float:
+def error(compiled: Native, one: Twin, records) -> float:
     """Of the compiled C over whole records: RMSE in mV, or mean absolute error in points."""
     errors = []
     for record in records:
-        for share in STARTS if task == "soc" else (0.0,):
+        for share in STARTS if one.task == "soc" else (0.0,):
             part = record.between(int(share * len(record)))
-            if task == "soc":
-                start, inputs, label = unknown_start(part), measurements_of(part), part.soc
-            else:
-                start, inputs, label = start_of(part), inputs_of(part), part.voltage
-            apart = compiled.run(compiled.begin(start), np.stack(inputs, axis=1))[:, 0] - label
+            start, inputs = one.fed(part)
+            label = part.soc if one.task == "soc" else part.voltage
+            apart = compiled.run(compiled.begin(start), inputs)[:, 0] - label
             known = apart[np.isfinite(apart)]
-            errors.append(1e2 * np.abs(known).mean() if task == "soc" else 1e3 * np.sqrt((known**2).mean()))
+            errors.append(1e2 * np.abs(known).mean() if one.task == "soc" else 1e3 * np.sqrt((known**2).mean()))
     return float(np.mean(errors))
 
 
@@ -60,15 +58,13 @@ def main() -> None:
     rows = []
     for path in track(paths, "twins", console=Console(stderr=True)):
         one = twin.load(path)
-        record = tests[0]
-        make, inputs = (unknown_start, measurements_of) if one.task == "soc" else (start_of, inputs_of)
-        replayed = np.stack(inputs(record), axis=1)[:SAMPLES]
+        start, inputs = one.fed(tests[0])
         for weights in c.WEIGHTS:
             source = c.emit(one, weights=weights)
             if weights != "real" and f"{weights}_t" not in source.source:
                 continue  # has no matrix that is worth it
-            spent = cost.measure(source, make(record), replayed, options.cpu)
-            rows.append((one.task, one.name, weights, error(Native(source), one.task, tests), spent))
+            spent = cost.measure(source, start, inputs[:SAMPLES], options.cpu)
+            rows.append((one.task, one.name, weights, error(Native(source), one, tests), spent))
     rows.sort(key=lambda row: (row[0] == "soc", row[3]))
 
     heads = (

@@ -17,7 +17,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -37,7 +38,7 @@ from celltwin.data.splits import Split
 from celltwin.deploy import c, cost
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, robustness
-from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
+from celltwin.interface import unknown_start
 from celltwin.jobs import Listen, jobs_of, labels, train_all
 from celltwin.twin import Twin
 
@@ -80,12 +81,8 @@ def run(
             side: {r.label: r.content_hash for r in getattr(split, side)} for side in ("train", "validate", "test")
         },
     }
-    _begin(out, config, resume)
-    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
+    begin(out, config, resume)
+    with logged(out):
         log.info("celltwin %s on %s: %s", __version__, dataset.name, ", ".join(job.name for job in jobs))
         twins = train_all(jobs, dataset, split, out, resume, listen)
         entries = []
@@ -110,9 +107,6 @@ def run(
         files.write_json(out / "metrics.json", metrics)
         report.write(out)
         log.info("done in %.0f s", metrics["seconds"])
-    finally:
-        log.removeHandler(handler)
-        handler.close()
     return files.read_json(out / "metrics.json")
 
 
@@ -125,7 +119,7 @@ def task_of(asked: Sequence[models.Family]) -> str:
     return tasks.pop()
 
 
-def _begin(out: Path, config: dict[str, Any], resume: bool) -> None:
+def begin(out: Path, config: dict[str, Any], resume: bool) -> None:
     """Make the run folder, or check that the one to resume is of the same run."""
     out.mkdir(parents=True, exist_ok=True)
     written = out / "config.json"
@@ -142,6 +136,20 @@ def _begin(out: Path, config: dict[str, Any], resume: bool) -> None:
         raise CelltwinError(f"{out} is not empty and holds no run of celltwin", fix="choose another --out")
     files.write_json(written, config)
     files.write_json(out / "environment.json", environment())
+
+
+@contextmanager
+def logged(out: Path) -> Iterator[None]:
+    """What celltwin logs meanwhile goes to `log.txt` of the run folder."""
+    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 def environment() -> dict[str, Any]:
@@ -231,10 +239,9 @@ def _on_microcontroller(one: Twin, record: Record) -> dict[str, Any] | None:
     """What the twin's C costs on a Cortex-M4; None where the tools to find out are not installed."""
     if not cost.available():
         return None
-    estimates = one.task == "soc"
-    start, inputs = (unknown_start, measurements_of) if estimates else (start_of, inputs_of)
+    start, inputs = one.fed(record)
     try:
-        spent = cost.measure(c.emit(one), start(record), np.stack(inputs(record), axis=1)[:REPLAYED])
+        spent = cost.measure(c.emit(one), start, inputs[:REPLAYED])
     except CelltwinError as error:
         log.warning("%s on a microcontroller: %s", one.name, error)
         return None

@@ -20,7 +20,6 @@ from celltwin.data.record import TIME
 from celltwin.deploy import c, fmu, native, onnx, stream
 from celltwin.deploy.stream import Sample, Stream
 from celltwin.errors import CelltwinError
-from celltwin.interface import inputs_of, measurements_of, start_of, unknown_start
 from celltwin.twin import Twin
 
 TwinFile = Annotated[
@@ -70,13 +69,12 @@ def compared(one: Twin, log: Path, precision: str, weights: str) -> str:
     record = importers.load(log)
     record = one.with_facts(record)
     compiled = native.Native(c.emit(one, precision=precision, weights=weights))
+    start, inputs = one.fed(record, compiled.dtype)
     if one.task == "soc":
-        start, inputs = unknown_start(record, compiled.dtype), measurements_of(record, compiled.dtype)
         python, unit, scale = one.estimate(record).soc, "points of state of charge", 1e2
     else:
-        start, inputs = start_of(record, compiled.dtype), inputs_of(record, compiled.dtype)
         python, unit, scale = one.simulate(record).voltage, "mV", 1e3
-    said = compiled.run(compiled.begin(start), np.stack(inputs, axis=1))[:, 0]
+    said = compiled.run(compiled.begin(start), inputs)[:, 0]
     apart = scale * np.abs(said - np.asarray(python))
     return (
         f"{record.name}: C ({precision}, weights {weights}) and Python are {apart.max():.2g} {unit} apart at most, "

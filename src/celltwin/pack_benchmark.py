@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from celltwin import __version__, files
-from celltwin.benchmark import environment
+from celltwin.benchmark import begin, logged
 from celltwin.data import datasets
 from celltwin.data.datasets import Dataset
 from celltwin.data.record import PackRecord
@@ -105,17 +105,13 @@ def run(
             raise CelltwinError(f"there is no pack model '{name}'", got=name, expected=", ".join(TITLES))
     measured = dataset.description.pack is not None
     config = {"task": "pack", "dataset": dataset.name, "models": names, "seeds": list(seeds), "quick": quickly}
-    _begin(out, config, resume)
-    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    begin(out, config, resume)
 
     def tell(text: str) -> None:
         log.info(text)
         say(text)
 
-    try:
+    with logged(out):
         parts = (_string if measured else _simulated)(dataset, names, seeds, quickly, out, tell)
         metrics = {
             "task": "pack",
@@ -132,21 +128,7 @@ def run(
         }
         files.write_json(out / "metrics.json", metrics)
         report.write(out)
-    finally:
-        log.removeHandler(handler)
-        handler.close()
     return files.read_json(out / "metrics.json")
-
-
-def _begin(out: Path, config: dict[str, Any], resume: bool) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    written = out / "config.json"
-    if written.exists() and not resume:
-        raise CelltwinError(f"{out} already holds a run", fix="add --resume to go on with it, or choose another --out")
-    if written.exists() and files.read_json(written) != files.plain(config):
-        raise CelltwinError(f"{out} holds a run with other settings", fix="choose another --out")
-    files.write_json(written, config)
-    files.write_json(out / "environment.json", environment())
 
 
 def _simulated(
@@ -313,11 +295,11 @@ def _flat_part(one: PackLog, out: Any) -> dict[str, float]:
     return {"rmse_middle": 1e3 * float(np.sqrt(np.mean(error**2)))}
 
 
-class _Trained:
+class _Trained(NamedTuple):
     """A seed, and how long training took."""
 
-    def __init__(self, seed: int, seconds: float):
-        self.seed, self.seconds = seed, seconds
+    seed: int
+    seconds: float
 
 
 def train_simulated(

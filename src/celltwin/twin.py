@@ -24,7 +24,20 @@ from celltwin import __version__, files
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import CHUNK, Estimate, Input, Output, Start, estimate_records, run, simulate_records
+from celltwin.interface import (
+    CHUNK,
+    Estimate,
+    Input,
+    Output,
+    Start,
+    estimate_records,
+    inputs_of,
+    measurements_of,
+    run,
+    simulate_records,
+    start_of,
+    unknown_start,
+)
 from celltwin.models.bounds import Bounded, BoundedEstimator
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
@@ -61,6 +74,15 @@ class Twin:
         """
         self.refuse_unless("soc")
         return estimate_records(self.runner, [self.with_facts(record)], None if stored_soc is None else [stored_soc])[0]
+
+    def fed(self, record: Record, dtype: Any = np.float32) -> tuple[Start, np.ndarray]:
+        """What the step is fed with a record: its start, of an estimator without a state of charge, and inputs
+        [time, channels] in the order of Input or Measurement.
+        """
+        record = self.with_facts(record)
+        if self.task == "soc":
+            return unknown_start(record, dtype), np.stack(measurements_of(record, dtype), axis=1)
+        return start_of(record, dtype), np.stack(inputs_of(record, dtype), axis=1)
 
     def refuse_unless(self, task: str) -> None:
         """Raise CelltwinError where this twin says something else."""

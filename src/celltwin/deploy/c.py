@@ -9,7 +9,7 @@ functions of our own, without branches: compilers turn loops over them into vect
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,12 +119,9 @@ def emit(twin: Twin, name: str | None = None, precision: str = "single", weights
     members = program.members
     code = Code(precision, weights, taken=set(KEYWORDS) | set(HELPERS))
     begin = _function(code, program.init, _scalars(Start._fields), members, ())
-    fields = [Stored(m.shape, m.kind, 0, f"state->{m.name}", strides_of(m.shape) if m.shape else None) for m in members]
-    go = _function(code, program.step, [*fields, *_scalars(program.inputs)], members, program.outputs)
+    go = _function(code, program.step, [*_fields(members), *_scalars(program.inputs)], members, program.outputs)
     made = Source(name, "", "", members, program.inputs, program.outputs, precision)
-    header = _header(twin, made, weights)
-    source = _source(made, code, begin, go)
-    return Source(name, header, source, members, program.inputs, program.outputs, precision)
+    return replace(made, header=_header(twin, made, weights), source=_source(made, code, begin, go))
 
 
 def export(
@@ -172,6 +169,11 @@ def _scalars(names: tuple[str, ...]) -> list[Value]:
     return [Stored((), "real", 0, name) for name in names]
 
 
+def _fields(members: tuple[Member, ...]) -> list[Stored]:
+    """The members of the state as they are read and written."""
+    return [Stored(m.shape, m.kind, 0, f"state->{m.name}", strides_of(m.shape) if m.shape else None) for m in members]
+
+
 def _members(state: Any) -> tuple[Member, ...]:
     """The state's leaves by name, without what wraps the model where that leaves them apart."""
     named, _ = jax.tree_util.tree_flatten_with_path(state)
@@ -189,9 +191,7 @@ def _function(
 ) -> list[str]:
     """The body of a function that leaves the members of the state, and then the outputs, as the program says."""
     values = write(code, program, inputs)
-    targets = [
-        Stored(m.shape, m.kind, 0, f"state->{m.name}", strides_of(m.shape) if m.shape else None) for m in members
-    ]
+    targets = _fields(members)
     targets += [Stored((), "int" if n == "valid" else "real", 0, f"output->{n}") for n in outputs]
     last: list[str] = []
     for target, value in zip(targets, values, strict=True):

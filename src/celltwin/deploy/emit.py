@@ -314,7 +314,6 @@ class Code:
     areas: dict[int, tuple[int, str]] = field(default_factory=dict)  # size and kind of arrays that are stored
     scalars: int = 0
     open_loops: int = 0
-    keep: list[Constant] = field(default_factory=list)  # alive, for their ids are keys
 
     # --- names and numbers -----------------------------------------------------------------------------------------
 
@@ -381,7 +380,6 @@ class Code:
         scale = np.where(scale > 0, scale, 1.0).astype(values.dtype)
         whole = np.round(values / scale).astype(np.int32)
         named = Constant(whole.transpose(np.argsort(order)), constant.name or "weights")
-        self.keep.append(named)
         stored = self.table(named, order)
         key = next(k for k, v in self.tables.items() if v[0] == stored.name)
         self.tables[key] = (stored.name, whole, f"{self.weights}_t")

@@ -106,7 +106,7 @@ FUNCTIONS = {
 COSTLY = 6  # operations that a function counts as
 
 
-@rule(*OPERATORS, *FUNCTIONS, "max", "min", "abs", "rsqrt", "round", "integer_pow", "clamp", "select_n", "nextafter",
+@rule(*OPERATORS, *FUNCTIONS, "max", "min", "abs", "rsqrt", "round", "integer_pow", "clamp", "select_n",
       "convert_element_type")  # fmt: skip
 def _elementwise(code: Code, equation: Equation, operands: list[Value]) -> list[Value]:
     shape, kind = _out(equation)
@@ -191,6 +191,8 @@ def _template(code: Code, equation: Equation, operands: list[Value]) -> tuple[st
         return f"{code.function(FUNCTIONS[name])}({', '.join(['{}'] * len(operands))})", COSTLY
     if name == "rem":
         return "({} % {})", 1
+    if name not in OPERATORS:
+        raise _refused(equation, "of whole numbers cannot be written as C", "a real operand")
     return OPERATORS[name], 1 if name not in ("logistic",) else COSTLY
 
 

@@ -50,14 +50,8 @@ class Bounded(eqx.Module):
 
     def init(self, start: Start) -> BoundedState:
         """Wakes the model; what the start does not know is a rested, half full cell at room temperature."""
-        low, high = self.window
-        voltage = jnp.clip(_known(start.voltage, 0.5 * (low + high)), low - SLACK, high + SLACK)
-        least, largest = (share * self.capacity for share in CAPACITIES)
-        capacity = jnp.clip(_known(start.capacity, self.capacity), least, largest)
-        current = self._current(_known(start.current, 0.0))
-        temperature = jnp.clip(_known(start.temperature, ROOM), COLDEST, HOTTEST)
-        soc = jnp.clip(_known(start.soc, 0.5), -STRAYED, 1.0 + STRAYED)
-        return BoundedState(self.model.init(Start(voltage, current, temperature, soc, capacity)), current, temperature)
+        start = _possible_start(start, self.window, self.capacity)
+        return BoundedState(self.model.init(start), start.current, start.temperature)
 
     def step(self, state: BoundedState, u: Input) -> tuple[BoundedState, Output]:
         u = self._possible(u, _known(u.current, state.current), _known(u.temperature, state.temperature))
@@ -73,11 +67,7 @@ class Bounded(eqx.Module):
         return BoundedState(inner, u.current[-1], u.temperature[-1]), self._limited(output)
 
     def _possible(self, u: Input, current: Array, temperature: Array) -> Input:
-        return Input(self._current(current), jnp.clip(temperature, COLDEST, HOTTEST), _step(u.dt))
-
-    def _current(self, current: Array) -> Array:
-        largest = LARGEST_RATE * self.capacity
-        return jnp.clip(current, -largest, largest)
+        return Input(_possible_current(current, self.capacity), jnp.clip(temperature, COLDEST, HOTTEST), _step(u.dt))
 
     def _limited(self, output: Output) -> Output:
         low, high = self.window
@@ -100,8 +90,8 @@ class BoundedEstimator(eqx.Module):
 
     def init(self, start: Start) -> Any:
         """Wakes the estimator; a state of charge that is not known stays unknown."""
-        bounded = Bounded(_Start(), self.window, self.capacity).init(start).inner
-        return self.model.init(bounded._replace(soc=jnp.where(jnp.isfinite(start.soc), bounded.soc, jnp.nan)))
+        possible = _possible_start(start, self.window, self.capacity)
+        return self.model.init(possible._replace(soc=jnp.where(jnp.isfinite(start.soc), possible.soc, jnp.nan)))
 
     def step(self, state: Any, y: Measurement) -> tuple[Any, Estimate]:
         state, estimate = self.model.step(state, self._possible(y))
@@ -124,11 +114,19 @@ class BoundedEstimator(eqx.Module):
         return Estimate(jnp.clip(estimate.soc, -STRAYED, 1.0 + STRAYED), jnp.minimum(estimate.std, 1.0))
 
 
-class _Start(eqx.Module):
-    """Shows what `Bounded` makes of a start."""
+def _possible_start(start: Start, window: tuple[float, float], capacity: float) -> Start:
+    """A start as far as it is possible; what it does not know is a rested, half full cell at room temperature."""
+    low, high = window
+    voltage = jnp.clip(_known(start.voltage, 0.5 * (low + high)), low - SLACK, high + SLACK)
+    current = _possible_current(_known(start.current, 0.0), capacity)
+    temperature = jnp.clip(_known(start.temperature, ROOM), COLDEST, HOTTEST)
+    soc = jnp.clip(_known(start.soc, 0.5), -STRAYED, 1.0 + STRAYED)
+    least, largest = (share * capacity for share in CAPACITIES)
+    return Start(voltage, current, temperature, soc, jnp.clip(_known(start.capacity, capacity), least, largest))
 
-    def init(self, start: Start) -> Start:
-        return start
+
+def _possible_current(current: Array, capacity: float) -> Array:
+    return jnp.clip(current, -LARGEST_RATE * capacity, LARGEST_RATE * capacity)
 
 
 def _step(dt: Array) -> Array:
