@@ -287,8 +287,9 @@ def test_trailing_means_do_not_drift_in_single_precision():
             seen = jax.lax.scan(lambda s, one: (signals.watch(s, one)[0], None), signals.woken(start), y)[0]
             return np.asarray(seen.voltage + seen.voltage_lags), np.asarray(seen.current + seen.current_lags)
 
-    for single, double in zip(means(np.float32), means(np.float64), strict=True):
-        np.testing.assert_allclose(single, double, rtol=0, atol=3e-6)
+    # A voltage mean that is kept whole is 6e-5 V off here.
+    for single, double, close in zip(means(np.float32), means(np.float64), (1e-5, 1e-4), strict=True):
+        np.testing.assert_allclose(single, double, rtol=0, atol=close)
     expected = np.full(3, voltage[0])  # the textbook's trailing mean, sample by sample
     keep = np.exp(-0.1 / np.array(signals.MEANS))
     for value in voltage:
