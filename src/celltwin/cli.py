@@ -32,6 +32,7 @@ from celltwin import (
     jobs,
     models,
     pack_benchmark,
+    studio_command,
     twin,
 )
 from celltwin.console import err, escape, note, note_gaps, out
@@ -384,6 +385,7 @@ app.command("stream", epilog="Example: celltwin stream lg_18650hg2/soc --input l
     deploy_command.stream_
 )
 app.command("identify", epilog="Example: celltwin identify demo --out cell.json")(identify_command.identify)
+app.command("studio", epilog="Example: celltwin studio demo")(studio_command.studio)
 
 
 @app.command("report", epilog="Example: celltwin report runs/first --out report.html")
