@@ -45,4 +45,5 @@ def studio(
         else:
             with out.status(f"reading {what}"):
                 opened.dataset = datasets.load(what)
+                opened.dataset.split()  # a pattern that matches nothing is refused here, not on the page
     server.serve(opened, port, upload_limit * MEGABYTE, browser, lambda text: out.print(text, soft_wrap=True))

@@ -16,7 +16,7 @@ from celltwin.deploy import c, fmu, onnx
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
 from celltwin.studio import figures
-from celltwin.studio.session import card_lines, result_columns, tiles
+from celltwin.studio.session import card_lines, curves_of, figures_of, result_columns
 from celltwin.studio.whatif import Answer
 from celltwin.twin import Twin
 
@@ -86,13 +86,11 @@ def report(one: Twin, row: protocol.Row | None, given: Answer | None, folder: Pa
             drawn += 1
 
     if row is not None:
-        parts.append(f"<h2>Against {escape(row['record'].label)}</h2>{_tiles(tiles(row, one.task))}")
+        parts.append(f"<h2>Against {escape(row['record'].label)}</h2>{_tiles(figures_of(row, one.task))}")
         draw([figures.compared(row)])
         if "rmse" in row:
             draw([figures.residual_map([row])])
     if one.task == "voltage":
-        from celltwin.studio.session import curves_of
-
         parts.append("<h2>What the model holds of the cell</h2>")
         draw([figures.curves(curves_of(one))])
     if given is not None:

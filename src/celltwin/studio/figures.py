@@ -37,7 +37,7 @@ INK = {True: ("#cbd5e1", "rgba(148,163,184,0.22)", "#1e293b"), False: ("#334155"
 def themed(figure: go.Figure, dark: bool) -> go.Figure:
     """The figure in the colours of a dark or a light page; the same object."""
     ink, line, card = INK[dark]
-    axis = {"gridcolor": line, "zerolinecolor": line, "linecolor": line, "automargin": True}
+    axis = {"gridcolor": line, "zerolinecolor": line, "linecolor": line, "automargin": True, "title_font_size": 13}
     figure.update_xaxes(axis).update_yaxes(axis)
     figure.update_layout(
         template="none",
@@ -60,7 +60,7 @@ def _stacked(titles: Sequence[str], heights: Sequence[float], x_title: str) -> g
         view.update_yaxes(title_text=title, title_standoff=8, row=row, col=1)
     view.update_xaxes(title_text=x_title, row=rows, col=1)
     view.update_layout(
-        height=90 + 150 * sum(heights),
+        height=86 + 112 * sum(heights),
         margin={"l": 70, "r": 20, "t": 36, "b": 50},
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
         hovermode="x unified",
@@ -109,8 +109,8 @@ def log(record: Record) -> go.Figure:
         trace.line.color = colour
     view.update_layout(
         title=None,
-        height=170 * len({trace.yaxis for trace in traces}) + 80,
-        margin={"l": 70, "r": 20, "t": 36, "b": 50},
+        height=150 * len({trace.yaxis for trace in traces}) + 70,
+        margin={"l": 70, "r": 20, "t": 36 if len(traces) > 3 else 12, "b": 50},
     )
     view.update_layout(legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"})
     return view

@@ -29,7 +29,9 @@ body { background: #f5f7fa; } body.body--dark { background: #0f1524; }
 .q-uploader { width: 100%; max-height: 180px; box-shadow: none !important; border: 1.5px dashed #8a94a6;
   background: transparent !important; }
 .q-uploader__header { background: transparent !important; color: inherit !important; }
-.q-uploader__list { display: none; }
+.q-uploader__list, .q-uploader__subtitle { display: none; }
+.q-uploader__title { font-weight: 400; }
+.q-btn--dense:not(.q-btn--round) { padding: 3px 12px; }
 .studio-table td, .studio-table th { padding: 5px 12px; text-align: left; vertical-align: top; }
 .studio-table th { font-weight: 500; color: #64748b; } .body--dark .studio-table th { color: #94a3b8; }
 .studio-table tr + tr td { border-top: 1px solid rgba(100,116,139,.18); }
@@ -81,9 +83,7 @@ class Frame:
                     if session.dataset is not None:
                         ui.chip(f"data: {session.dataset.name}", icon="folder").props("dense outline color=white")
                     if session.twin is not None:
-                        ui.chip(f"twin: {session.twin.name}", icon="memory").props("dense outline color=white").mark(
-                            "twin"
-                        )
+                        ui.chip(f"twin: {session.twin.name}", icon="memory").props("dense outline color=white")
 
             self.on_change(show)
             switch = ui.button(icon="dark_mode", on_click=lambda: self.set_dark(not self.dark.value))

@@ -36,9 +36,7 @@ class LogTab:
             with ui.column().classes("gap-4").style("width: 340px; flex: none"):
                 with ui.card().classes("studio-card gap-2"):
                     title("Logs")
-                    frame.upload("Drop logs here, or press +", ACCEPT, self.errors, self.take, multiple=True).mark(
-                        "log-upload"
-                    )
+                    frame.upload("Drop logs here, or press +", ACCEPT, self.errors, self.take, multiple=True)
                     self.list = ui.column().classes("w-full gap-1")
                     self.demo = ui.button("Load the demo dataset", icon="science", on_click=self.load_demo)
                     self.demo.props("flat dense no-caps").props("data-testid=demo")
@@ -68,6 +66,7 @@ class LogTab:
 
     def show_list(self) -> None:
         """One line a log."""
+        self.demo.set_visibility(self.session.dataset is None)
         self.list.clear()
         with self.list:
             if not self.session.logs:
@@ -82,11 +81,8 @@ class LogTab:
             button.props(f"flat dense no-caps align=left color={colour}").classes("ellipsis").style(
                 "flex: 1; min-width: 0"
             )
-            ui.select({"": NO_USE, **{side: side for side in SIDES}}, value=log.use).props(
-                "dense borderless"
-            ).bind_value(log, "use").tooltip("what it is for in training").style("width: 84px").mark(
-                f"use-{log.number}"
-            )
+            use = ui.select({"": NO_USE, **{side: side for side in SIDES}}, value=log.use).bind_value(log, "use")
+            use.props(f"dense borderless data-testid=use-{log.number}").style("width: 84px")
             ui.button(icon="close", on_click=lambda: self.remove(log)).props("flat dense round size=sm")
 
     def choose(self, number: int) -> None:
@@ -107,7 +103,7 @@ class LogTab:
     def _cell_form(self) -> None:
         with ui.card().classes("studio-card gap-2"):
             title("Cell of these logs")
-            help_line("Needed to train, and to count SOC.")
+            help_line("Needed to train, and to count SOC. What each log is for in training is chosen above.")
             known = self.session.cell or (self.session.dataset and self.session.dataset.cell)
             name = ui.input("name", value=known.name if known else "my cell").props("dense").classes("w-full")
             with ui.row().classes("w-full no-wrap gap-3"):
@@ -152,7 +148,7 @@ class LogTab:
         with self.view:
             if log is None:
                 with ui.card().classes("studio-card"):
-                    empty("upload_file", "Drop a log on the left to see what is in it, or load the demo dataset.")
+                    empty("upload_file", "Drop a log on the left to see what is in it.")
                 return
             if log.error is not None:
                 errors = Errors()

@@ -76,13 +76,16 @@ class Studio:
         self.pages[tab] = self.pages.get(tab, 0) + 1
         return self.sessions[tab]
 
-    async def left(self, tab: str) -> None:
+    def left(self, tab: str) -> None:
         """A page is gone; its session follows unless another page takes it up in time."""
         self.pages[tab] -= 1
-        await asyncio.sleep(self.grace)
+        asyncio.get_running_loop().call_later(self.grace, self._forget, tab)
+
+    def _forget(self, tab: str) -> None:
         if not self.pages.get(tab) and tab in self.sessions:
             del self.pages[tab]
-            await run.io_bound(self.sessions.pop(tab).close)
+            # In a thread: a training may have to end first.
+            threading.Thread(target=self.sessions.pop(tab).close, name="celltwin-closing").start()
 
     def close(self) -> None:
         """End everything and leave no file behind."""
@@ -151,10 +154,7 @@ def _app(studio: Studio) -> FastAPI:
             return
         assert session is not None
 
-        async def left() -> None:
-            await studio.left(tab)
-
-        client.on_delete(left)
+        client.on_delete(lambda: studio.left(tab))
         build(session, studio.trainer)
 
     ui.run_with(around, title="celltwin studio", show_welcome_message=False, reconnect_timeout=20.0)
@@ -176,7 +176,7 @@ def build(session: Session, trainer: Trainer) -> None:
     with tabs:
         for name, (icon, _) in kinds.items():
             ui.tab(name, icon=icon).props(f"data-testid=tab-{name.lower()}")
-    panels = ui.tab_panels(tabs, value="Log", animated=False, keep_alive=True).classes("w-full")
+    panels = ui.tab_panels(tabs, value="Log", animated=False).classes("w-full")
     with panels.style("max-width: 1500px; margin: 0 auto"):
         for name, (_, kind) in kinds.items():
             with ui.tab_panel(name).classes("q-pa-lg gap-4"):

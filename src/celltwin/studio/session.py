@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +75,8 @@ class Session:
         self.row: protocol.Row | None = None  # what the twin last said of a record
         self.answer: Answer | None = None  # of the last what-if
         self.closed = False
-        self._files = 0
+        self._numbers = itertools.count(1)  # of logs
+        self._files = itertools.count(1)  # of uploads
 
     def close(self) -> None:
         """Stop what runs and remove all files."""
@@ -101,14 +103,13 @@ class Session:
                 expected=f"at most {uploads.UPLOADS_KEPT * self.limit / uploads.MEGABYTE:.0f} MB",
                 fix="remove a log, or start the studio with a larger --upload-limit",
             )
-        self._files += 1
-        folder = self.folder / f"{self._files:04d}"
+        folder = self.folder / f"{next(self._files):04d}"
         folder.mkdir()
         return folder / uploads.safe_name(name)
 
     def add(self, path: Path) -> Log:
         """Read a log that lies at `path`; where it cannot be read, its `error` says why."""
-        log = Log(max(self.logs, default=0) + 1, path).read()
+        log = Log(next(self._numbers), path).read()
         self.logs[log.number] = log
         return log
 
@@ -250,7 +251,7 @@ FIGURES = {
 }
 
 
-def tiles(row: protocol.Row, task: str) -> list[tuple[str, str]]:
+def figures_of(row: protocol.Row, task: str) -> list[tuple[str, str]]:
     """Figures of a row as name and text; those that are not known are left out."""
     found = []
     for name, (key, unit) in FIGURES[task].items():

@@ -169,6 +169,9 @@ class TwinTab:
         }
         self.words.set_text(("stopping · " if training.stopping else states[training.status]) + training.told)
         self.bar.set_value(training.share)
+        # Before the first share is done, the model is being compiled.
+        compiling = training.status == "running" and not training.share
+        self.bar.props(**{"add" if compiling else "remove": "indeterminate"})
         if rounds and rounds != self.rounds:
             self.rounds = rounds
             figure = figures.training(

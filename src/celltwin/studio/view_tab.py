@@ -8,7 +8,7 @@ from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.studio import figures, pack
 from celltwin.studio.frame import Errors, Frame, Plot, empty, help_line, tiles, title
-from celltwin.studio.session import curves_of, judged
+from celltwin.studio.session import curves_of, figures_of, judged
 
 MOST_MAPPED = 24  # records of one map
 
@@ -31,7 +31,7 @@ class ViewTab:
         with ui.tabs().props("dense no-caps align=left").classes("w-full") as tabs:
             names = ("Against the record", "The cell", "Where it errs", "Pack")
             made = [ui.tab(name, label=name) for name in names]
-        with ui.tab_panels(tabs, value=made[0], keep_alive=True).classes("w-full").props("animated=false"):
+        with ui.tab_panels(tabs, value=made[0]).classes("w-full").props("animated=false"):
             with ui.tab_panel(made[0]).classes("q-px-none"):
                 self.against = ui.column().classes("w-full gap-4")
             with ui.tab_panel(made[1]).classes("q-px-none"):
@@ -93,11 +93,11 @@ class ViewTab:
         self.session.row = row
         self.against.clear()
         with self.against:
-            from celltwin.studio.session import tiles as figures_of
-
             tiles(figures_of(row, one.task))
             if "mae" not in row:
                 help_line("The SOC of this record is not known, so there is nothing to score the estimate against.")
+            if record.content_hash in one.domain.seen:
+                help_line("The twin was trained on this very record: its error here says little of other records.")
             with ui.card().classes("studio-card"):
                 Plot(self.frame, figures.compared(row))
         self.errs.clear()
@@ -161,8 +161,10 @@ class ViewTab:
             title("A measured string, or a pack of unequal cells of this twin")
             with ui.row().classes("items-end gap-4"):
                 wiring = ui.input("wiring", value="12s1p").props("dense").style("width: 110px")
-                capacity = ui.number("spread of capacity / %", value=3.0, min=0, max=20).props("dense")
-                resistance = ui.number("of resistance / %", value=8.0, min=0, max=50).props("dense")
+                capacity = ui.number("spread of capacity / %", value=3.0, min=0, max=20)
+                resistance = ui.number("of resistance / %", value=8.0, min=0, max=50)
+                for spread in (capacity, resistance):
+                    spread.props("dense").style("width: 150px")
                 seed = ui.number("draw", value=0, min=0, precision=0).props("dense").style("width: 70px")
 
                 async def show() -> None:

@@ -56,6 +56,10 @@ class Answer:
     log: tuple[str, ...]  # how each operation, or the profile, ended
 
     @property
+    def _steps_wh(self) -> np.ndarray:
+        return np.diff(self.energy_wh, prepend=0.0)
+
+    @property
     def tiles(self) -> list[tuple[str, str]]:
         """Its figures as name and text."""
         record, end = self.record, float(self.record.time[-1] - self.record.time[0])
@@ -63,7 +67,8 @@ class Answer:
             ("time to the end", f"{int(end // 3600)}:{int(end % 3600 // 60):02d} h" if end >= 120 else f"{end:.0f} s"),
             ("SOC at the end", f"{100 * self.soc[-1]:.1f} %"),
             ("lowest voltage", f"{np.min(record.voltage):.3f} V"),
-            ("energy", f"{self.energy_wh[-1]:+.2f} Wh"),
+            ("energy given", f"{-np.minimum(self._steps_wh, 0.0).sum():.2f} Wh"),
+            ("energy taken", f"{np.maximum(self._steps_wh, 0.0).sum():.2f} Wh"),
             ("charge", f"{record.charge_ah[-1]:+.3f} Ah"),
             ("outside domain", f"{100 * np.mean(~self.in_domain):.1f} %"),
         ]
