@@ -63,8 +63,22 @@ def dropped(session, record, name="drive.parquet"):
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "..\\..\\boot.ini", "/etc/shadow", ".", "..", "", "a\0b.csv", ".bashrc", "x" * 5000 + ".csv"]
-    + ["con<script>.csv", "電池" * 300 + ".parquet", "a/../b.csv", "~/x.csv", "-rf.csv\n"],
+    [
+        "../../etc/passwd",
+        "..\\..\\boot.ini",
+        "/etc/shadow",
+        ".",
+        "..",
+        "",
+        "a\0b.csv",
+        ".bashrc",
+        "x" * 5000 + ".csv",
+        "con<script>.csv",
+        "電池" * 300 + ".parquet",
+        "a/../b.csv",
+        "~/x.csv",
+        "-rf.csv\n",
+    ],
 )
 def test_names_cannot_lead_out_of_their_folder(session, name):
     path = session.place(name, 1)
@@ -156,7 +170,7 @@ PORT = 4711
 
 
 def asked(headers, body=(), kind="http"):
-    """Status (of a websocket: the message) with which a guarded app that reads its whole body answers, and what it read."""
+    """Status (of a websocket: the first message) of a guarded app that reads its whole body, and how much it read."""
     sent, read = [], []
 
     async def app(scope, receive, send):
