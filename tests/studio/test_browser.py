@@ -144,6 +144,13 @@ def choose(page, name, option):
     page.locator(".q-menu .q-item", has_text=option).first.click()
 
 
+def choose_family(page, name):
+    field = page.get_by_test_id("family")
+    field.click()
+    field.fill(name)
+    page.locator(".q-menu .q-item", has_text=f"{name} (").first.click()
+
+
 def error(page):
     return page.get_by_test_id("error").first
 
@@ -170,10 +177,11 @@ def test_from_a_log_to_c(tabs, logs, shots, tmp_path):
 
     go(page, "Twin")
     choose(page, "source", "the logs")
+    choose_family(page, "narx")
     choose(page, "effort", "try-out")
     page.get_by_test_id("train").click()
     page.get_by_text("On the test records").wait_for()
-    page.get_by_text("twin: thevenin").wait_for()
+    page.get_by_text("twin: narx").wait_for()
     page.screenshot(path=shots / "twin.png")
 
     go(page, "View")
@@ -203,11 +211,11 @@ def test_from_a_log_to_c(tabs, logs, shots, tmp_path):
     for picture in ("log", "twin", "view", "what-if", "export"):
         assert (shots / f"{picture}.png").stat().st_size > 10_000
     if shutil.which("cc"):
-        for source in (tmp_path / "thevenin-c").glob("*.c"):
+        for source in (tmp_path / "narx-c").glob("*.c"):
             subprocess.run(
                 ["cc", "-std=c99", "-Wall", "-Werror", "-c", source, "-o", source.with_suffix(".o")], check=True
             )
-        assert list((tmp_path / "thevenin-c").glob("*.o"))
+        assert list((tmp_path / "narx-c").glob("*.o"))
 
 
 def test_two_tabs_are_two_sessions_and_one_trains(tabs, logs, server):
@@ -221,6 +229,7 @@ def test_two_tabs_are_two_sessions_and_one_trains(tabs, logs, server):
     for page in (one, other):
         go(page, "Twin")
         page.get_by_text("the dataset").wait_for()
+        choose_family(page, "narx")
         page.get_by_test_id("train").click()
         page.get_by_test_id("stop" if page is one else "error").first.wait_for()
     error(other).get_by_text("another training runs").wait_for()
