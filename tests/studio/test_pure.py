@@ -23,7 +23,7 @@ from celltwin.learning.plan import Plan
 from celltwin.physics.thevenin import Thevenin
 from celltwin.studio import export, figures, pack, uploads, whatif
 from celltwin.studio.guard import Guard
-from celltwin.studio.session import Session, curves_of, figures_of, judged, result_columns
+from celltwin.studio.session import Session, curves_of, figures_of, judged, result_columns, tables_of
 from celltwin.studio.trainer import Trainer, Training, lessened
 from celltwin.studio.whatif import Case, Profile
 from celltwin.twin import Twin
@@ -415,12 +415,26 @@ def test_the_residual_map_holds_the_error_where_it_is(drives):
 def test_figures_follow_the_theme(circuit):
     held = curves_of(circuit)
     assert held.ocv.shape == (len(held.temperature), len(held.soc))
-    for make in (figures.curves, figures.resistance_map):
-        dark, light = (figures.themed(make(held), theme).layout for theme in (True, False))
+    tables = tables_of(circuit)
+    assert tables is not None
+    for make in (lambda: figures.curves(held), lambda: figures.circuit_table(tables, "R0 / mΩ")):
+        dark, light = (figures.themed(make(), theme).layout for theme in (True, False))
         assert dark.font.color != light.font.color
         assert dark.paper_bgcolor == light.paper_bgcolor == "rgba(0,0,0,0)"
     with pytest.raises(CelltwinError, match="says soc"):
         curves_of(twin.load(twin.pretrained()[0]))
+
+
+def test_the_circuit_in_a_twin_is_shown(circuit, twins):
+    tables = tables_of(circuit)
+    assert tables is not None
+    at = tables.soc.tolist().index(0.5)
+    resistance, tau, _ = circuit.model.parameters_at(0.5, circuit.model.temperatures[0])
+    assert tables.values["R0 / mΩ"][0, at] == pytest.approx(1e3 * float(resistance[0]), rel=1e-5)
+    assert tables.values["time constant 1 / s"][0, at] == pytest.approx(float(tau[0]), rel=1e-5)
+    assert tables_of(twin.load(twin.pretrained()[0])) is not None  # the circuit that soc-fused looks at
+    assert tables_of(twins["hybrid"]) is not None
+    assert tables_of(twins["narx"]) is None
 
 
 def test_packs_measured_and_simulated(circuit, drives):

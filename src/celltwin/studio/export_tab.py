@@ -84,7 +84,7 @@ class ExportTab:
                 assert make is not None
                 path = await self.frame.attempt(self.errors, make, button=button)
                 if path is not None:
-                    ui.download.content(path.read_bytes(), path.name)
+                    ui.download.file(path, path.name)
 
             button = ui.button("Download", icon="download", on_click=take).props("dense no-caps outline")
             button.props(f"data-testid=export-{kind}").set_enabled(make is not None)

@@ -17,7 +17,7 @@ from celltwin.evaluation.report.figures import MILLI, SECONDS_PER_MINUTE, outsid
 from celltwin.interface import POINT
 from celltwin.learning.training import Progress
 from celltwin.studio.pack import Cells
-from celltwin.studio.session import Curves
+from celltwin.studio.session import Curves, Tables
 from celltwin.studio.whatif import Answer
 
 POINTS = 4000  # most of one curve
@@ -48,6 +48,11 @@ def themed(figure: go.Figure, dark: bool) -> go.Figure:
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": ink, "activecolor": SAID},
     )
     return figure
+
+
+def _bar(text: str, **more: Any) -> dict[str, Any]:
+    """The scale of a map."""
+    return {"title": {"text": text, "font": {"size": 13}}, "thickness": 14, **more}
 
 
 def _stacked(titles: Sequence[str], heights: Sequence[float], x_title: str) -> go.Figure:
@@ -205,7 +210,7 @@ def residual_map(rows: Sequence[Row]) -> go.Figure:
         )
         view.update_xaxes(title_text="SOC / %", row=1, col=column)
         view.update_yaxes(title_text=title, row=1, col=column)
-    bar = {"title": f"RMS error<br>/ {unit}", "thickness": 14}
+    bar = _bar(f"RMS error<br>/ {unit}")
     view.update_layout(
         height=380,
         margin={"l": 60, "r": 20, "t": 24, "b": 50},
@@ -277,21 +282,21 @@ def curves(held: Curves) -> go.Figure:
     return view
 
 
-def resistance_map(held: Curves) -> go.Figure:
-    """Resistance after a minute as a table over SOC and temperature."""
-    z = MILLI * held.later
+def circuit_table(held: Tables, name: str) -> go.Figure:
+    """One of a circuit's tables over SOC and temperature."""
+    what, _, unit = name.rpartition(" / ")
     view = go.Figure(
         go.Heatmap(
             x=100 * held.soc,
             y=[f"{t:g}" for t in held.temperature],
-            z=z,
+            z=held.values[name],
             colorscale="Viridis",
-            colorbar={"title": "mΩ", "thickness": 14},
-            hovertemplate="SOC %{x:.0f} %<br>%{y} °C<br>%{z:.1f} mΩ<extra></extra>",
+            colorbar=_bar(unit),
+            hovertemplate=f"SOC %{{x:.0f}} %<br>%{{y}} °C<br>{what} %{{z:.4g}} {unit}<extra></extra>",
         )
     )
     view.update_layout(height=300, margin={"l": 60, "r": 20, "t": 24, "b": 50})
-    view.update_xaxes(title_text="SOC / %").update_yaxes(title_text="temperature / °C")
+    view.update_xaxes(title_text="SOC / %").update_yaxes(title_text="temperature / °C", type="category")
     return view
 
 
@@ -337,7 +342,7 @@ def pack(cells: Cells) -> go.Figure:
             colorscale="RdBu_r",
             zmin=-most,
             zmax=most,
-            colorbar={"title": "mV from<br>the mean", "thickness": 14, "y": 0.7, "len": 0.6},
+            colorbar=_bar("mV from<br>the mean", y=0.7, len=0.6),
             hovertemplate="%{x:.1f} min<br>cell %{y}<br>%{z:.1f} mV<extra></extra>",
         ),
         row=1,

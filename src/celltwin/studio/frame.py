@@ -63,7 +63,7 @@ class Frame:
     def set_dark(self, dark: bool) -> None:
         """Switch page and figures between dark and light."""
         self.dark.set_value(dark)
-        for plot in self.plots:
+        for plot in [*self.plots]:
             plot.redraw()
 
     def header(self) -> ui.tabs:

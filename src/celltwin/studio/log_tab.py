@@ -26,7 +26,7 @@ class LogTab:
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.session = frame, frame.session
-        self.chosen: int | None = None
+        self.chosen: int | None = next(reversed(self.session.logs), None)
         help_line(
             "Drop cycler logs: units, time and the sign of the current are sorted out and checked. Charge counts as "
             "positive current."

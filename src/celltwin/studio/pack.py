@@ -29,7 +29,10 @@ class Cells:
 
 def of_record(record: PackRecord) -> Cells:
     """The groups of a measured string."""
-    at = np.unique(np.linspace(0, len(record) - 1, MOST_STEPS).astype(int))
+    known = np.flatnonzero(np.isfinite(record.group_voltage).any(axis=1))
+    if not len(known):
+        raise CelltwinError(f"'{record.name}' holds no measured voltage", expected="one of some group, at least")
+    at = known[np.unique(np.linspace(0, len(known) - 1, MOST_STEPS).astype(int))]
     title = f"{record.label}: {record.group_voltage.shape[1]} measured groups"
     return Cells(title, record.time[at] - record.time[0], record.group_voltage[at])
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from celltwin import twin
@@ -19,6 +21,7 @@ from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
+from celltwin.physics.thevenin import Thevenin
 from celltwin.studio import uploads
 from celltwin.studio.trainer import Training
 from celltwin.studio.whatif import Answer
@@ -284,6 +287,34 @@ def curves_of(one: Twin, temperatures: Sequence[float] | None = None) -> Curves:
     soc = np.linspace(0.02, 1.0, 50)
     probes = [twin.probe(one.model, soc, float(t), one.cell) for t in chosen]
     return Curves(soc, chosen, *(np.stack([probe[i] for probe in probes]) for i in range(3)))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A circuit's parameters by name, each [temperatures, soc] in the unit that the name ends in."""
+
+    soc: np.ndarray
+    temperature: np.ndarray  # degC
+    values: dict[str, np.ndarray]
+
+
+def tables_of(one: Twin) -> Tables | None:
+    """The tables of the circuit that a twin is, corrects or looks at; None where there is none in it."""
+    found = jax.tree.leaves(one.model, is_leaf=lambda node: isinstance(node, Thevenin))
+    circuit = next((node for node in found if isinstance(node, Thevenin)), None)
+    if circuit is None:
+        return None
+    soc, temperatures = np.linspace(0.0, 1.0, 51), np.asarray(circuit.temperatures)
+    charged, warm = (jnp.asarray(x.ravel(), jnp.float32) for x in np.meshgrid(soc, temperatures))
+    shape = (len(temperatures), len(soc))
+    resistance, tau, _ = jax.vmap(circuit.parameters_at)(charged, warm)
+    columns = {"open-circuit voltage / V": jax.vmap(circuit.ocv)(charged, warm)}
+    names = ["R0", *(f"R{pair}" for pair in range(1, circuit.pairs + 1)), "R of charge transfer"]
+    for name, values in zip(names, np.asarray(resistance).T, strict=False):
+        columns[f"{name} / mΩ"] = 1e3 * values
+    for pair, values in enumerate(np.asarray(tau).T, 1):
+        columns[f"time constant {pair} / s"] = values
+    return Tables(soc, temperatures, {k: np.asarray(v, float).reshape(shape) for k, v in columns.items()})
 
 
 def card_lines(one: Twin) -> list[tuple[str, Any]]:

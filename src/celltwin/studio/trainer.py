@@ -52,6 +52,7 @@ class Training:
     twin: Twin | None = None
     rows: list[protocol.Row] = field(default_factory=list)  # its figures on the test records
     error: CelltwinError | None = None
+    taken: bool = False  # has its session taken the twin up?
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 

@@ -24,8 +24,9 @@ class TwinTab:
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.session = frame, frame.session
-        self.drawn: object = None
         self.plot: Plot | None = None
+        self.told: tuple[object, ...] = ()  # what of a training is on the page
+        self.shown: tuple[object, ...] = ()
         help_line(
             "Take a twin that is trained already, or train one; it is then what the tabs View, What-if and Export use."
         )
@@ -133,22 +134,19 @@ class TwinTab:
         self.resume.set_visibility(training is not None and training.status == "stopped")
         if training is None:
             return
-        if training.status == "done" and training.twin is not None and self.drawn != id(training):
-            self.drawn = id(training)
+        self._show_progress(training)
+        if training.status == "done" and not training.taken:
+            training.taken = True
             self.session.twin = training.twin
-            self._show_progress(training)
             self.frame.changed()
-            return
-        if training.status != "done":
-            self._show_progress(training)
 
     def _show_progress(self, training: Training) -> None:
         told = (id(training), training.status, training.stopping, training.told)
-        if told == getattr(self, "told", None):
+        if told == self.told:
             return
         self.told = told
         rounds = sum(len(rounds) for rounds in training.history.values())
-        if getattr(self, "shown", None) != (id(training), training.status):
+        if self.shown != (id(training), training.status):
             self.shown, self.rounds, self.plot = (id(training), training.status), -1, None
             self.progress.clear()
             with self.progress, ui.card().classes("studio-card gap-2"):
@@ -215,4 +213,4 @@ class TwinTab:
             if checked:
                 overall = protocol.overall(checked)
                 unit, key = ("mV", "rmse") if one.task == "voltage" else ("points", "mae")
-                tiles([(f"{key.upper()}, validation", f"{overall[key]:.2f} {unit}")])
+                tiles([(f"{key.upper()}, mean of the validation cycles", f"{overall[key]:.2f} {unit}")])

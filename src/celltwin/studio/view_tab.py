@@ -8,9 +8,10 @@ from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.studio import figures, pack
 from celltwin.studio.frame import Errors, Frame, Plot, empty, help_line, tiles, title
-from celltwin.studio.session import curves_of, figures_of, judged
+from celltwin.studio.session import Curves, Tables, curves_of, figures_of, judged, tables_of
 
 MOST_MAPPED = 24  # records of one map
+SHOWS_RUN = ("Against the record", "Where it errs")
 
 
 class ViewTab:
@@ -23,22 +24,24 @@ class ViewTab:
             "SOC). Shaded: outside what it was trained on."
         )
         with ui.row().classes("items-center gap-3 w-full no-wrap"):
-            self.choice = ui.select([], label="record").props("dense outlined options-dense").style("width: 420px")
+            self.choice = ui.select([], label="record").props("dense outlined options-dense").style("width: 380px")
             self.choice.props("data-testid=record")
             self.button = ui.button("Run the twin", icon="play_arrow", on_click=self.run).props("no-caps unelevated")
             self.button.props("data-testid=run")
+            ui.space()
+            self.tabs = ui.tabs().props("dense no-caps")
+            with self.tabs:
+                names = (SHOWS_RUN[0], "The cell", SHOWS_RUN[1], "Pack")
+                made = [ui.tab(name, label=name) for name in names]
         self.errors = Errors()
-        with ui.tabs().props("dense no-caps align=left").classes("w-full") as tabs:
-            names = ("Against the record", "The cell", "Where it errs", "Pack")
-            made = [ui.tab(name, label=name) for name in names]
-        with ui.tab_panels(tabs, value=made[0]).classes("w-full").props("animated=false"):
-            with ui.tab_panel(made[0]).classes("q-px-none"):
+        with ui.tab_panels(self.tabs, value=made[0]).classes("w-full").props("animated=false"):
+            with ui.tab_panel(made[0]).classes("q-pa-none"):
                 self.against = ui.column().classes("w-full gap-4")
-            with ui.tab_panel(made[1]).classes("q-px-none"):
+            with ui.tab_panel(made[1]).classes("q-pa-none"):
                 self.cell = ui.column().classes("w-full gap-4")
-            with ui.tab_panel(made[2]).classes("q-px-none"):
+            with ui.tab_panel(made[2]).classes("q-pa-none"):
                 self.errs = ui.column().classes("w-full gap-4")
-            with ui.tab_panel(made[3]).classes("q-px-none"):
+            with ui.tab_panel(made[3]).classes("q-pa-none"):
                 self._pack_form()
                 self.pack = ui.column().classes("w-full gap-4")
         self.seen: tuple[object, ...] = ()
@@ -91,11 +94,15 @@ class ViewTab:
         if row is None:
             return
         self.session.row = row
+        if self.tabs.value not in SHOWS_RUN:
+            self.tabs.set_value(SHOWS_RUN[0])
         self.against.clear()
         with self.against:
             tiles(figures_of(row, one.task))
             if "mae" not in row:
                 help_line("The SOC of this record is not known, so there is nothing to score the estimate against.")
+            if record.cell is not None and record.cell.name != one.cell.name:
+                help_line(f"The record is of {record.cell.name}, and the twin learned {one.cell.name}.")
             if record.content_hash in one.domain.seen:
                 help_line("The twin was trained on this very record: its error here says little of other records.")
             with ui.card().classes("studio-card"):
@@ -131,28 +138,36 @@ class ViewTab:
         if one is None:
             empty("memory", "First choose or train a twin, in the tab Twin.")
             return
-        if one.task != "voltage":
-            empty(
-                "memory", "An estimator says state of charge: it has no curves of voltage to show. A voltage twin has."
-            )
-            return
 
         async def show() -> None:
-            held = await self.frame.attempt(self.errors, curves_of, one, button=button)
-            if held is None:
-                return
-            self.cell.clear()
-            with self.cell:
-                with ui.card().classes("studio-card gap-2"):
-                    title("Open-circuit voltage and resistance, as the twin's own step shows them")
-                    Plot(self.frame, figures.curves(held))
-                with ui.card().classes("studio-card gap-2"):
-                    title("Resistance of a 1C discharge after a minute")
-                    Plot(self.frame, figures.resistance_map(held))
+            held = await self.frame.attempt(
+                self.errors, lambda: (curves_of(one) if one.task == "voltage" else None, tables_of(one)), button=button
+            )
+            if held is not None:
+                self.cell.clear()
+                with self.cell:
+                    self._curves(*held)
 
         with ui.column().classes("w-full items-center q-pa-lg"):
             button = ui.button("Show the curves of the cell", icon="timeline", on_click=show).props("no-caps outline")
             button.props("data-testid=curves")
+
+    def _curves(self, curves: Curves | None, tables: Tables | None) -> None:
+        if curves is None and tables is None:
+            with ui.card().classes("studio-card"):
+                empty("memory", "This estimator says SOC and holds no circuit: it has no curves of the cell to show.")
+        if curves is not None:
+            with ui.card().classes("studio-card gap-2"):
+                title("Open-circuit voltage, and resistance of a 1C discharge, as the twin's own step shows them")
+                Plot(self.frame, figures.curves(curves))
+        if tables is not None:
+            names = list(tables.values)
+            with ui.card().classes("studio-card gap-2"):
+                with ui.row().classes("items-center gap-4"):
+                    title("Tables of the circuit in it")
+                    choice = ui.select(names, value=names[1]).props("dense options-dense").style("width: 240px")
+                shown = Plot(self.frame, figures.circuit_table(tables, names[1]))
+                choice.on_value_change(lambda: shown.show(figures.circuit_table(tables, choice.value)))
 
     # --- packs ------------------------------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ def _driven(model: Any, given: Profile, case: Case, cell: Cell) -> tuple[Record,
             fix="choose a longer sampling",
         )
     # The change of current falls on a sample; the mean over a step keeps the charge where it does not.
-    time = np.union1d(np.arange(0.0, length, case.period), [length])
+    time = np.append(np.arange(0.0, length - 1e-6 * case.period, case.period), length)
     passed = np.r_[0.0, np.cumsum(given.current[:-1] * np.diff(given.time))]
     charge = np.interp(time, given.time, passed)
     current = np.r_[0.0, np.diff(charge) / np.diff(time)]
