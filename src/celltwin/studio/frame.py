@@ -26,6 +26,7 @@ body { background: #f5f7fa; } body.body--dark { background: #0f1524; }
 .studio-muted { color: #64748b; } .body--dark .studio-muted { color: #94a3b8; }
 .studio-tile { border: 1px solid rgba(100,116,139,.25); border-radius: 10px; padding: 8px 16px; min-width: 104px; }
 .q-tab-panels, .q-tab-panel { background: transparent !important; }
+.q-tab-panel .q-tab-panel { padding: 8px 0 0 !important; }
 .q-uploader { width: 100%; max-height: 180px; box-shadow: none !important; border: 1.5px dashed #8a94a6;
   background: transparent !important; }
 .q-uploader__header { background: transparent !important; color: inherit !important; }
