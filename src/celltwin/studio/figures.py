@@ -11,7 +11,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from celltwin.data import inspection
-from celltwin.data.record import Record
+from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.evaluation.protocol import Row
 from celltwin.evaluation.report.figures import MILLI, SECONDS_PER_MINUTE, outside, thin
 from celltwin.interface import POINT
@@ -90,11 +90,22 @@ def _line(view: go.Figure, row: int, x: np.ndarray, y: np.ndarray, name: str, co
     )
 
 
-def _shaded(view: go.Figure, time: np.ndarray, inside: np.ndarray) -> None:
-    """Stretches outside the training domain, shaded over all panels."""
+LONG = 6 * SECONDS_PER_HOUR  # s, from which hours are easier to read than minutes
+
+
+def _clock(time: np.ndarray) -> tuple[np.ndarray, str]:
+    """Time since the first sample, in minutes, or hours of a long record, and what its axis is called."""
+    passed = time - time[0]
+    if passed[-1] > LONG:
+        return passed / SECONDS_PER_HOUR, "time / h"
+    return passed / SECONDS_PER_MINUTE, "time / min"
+
+
+def _shaded(view: go.Figure, x: np.ndarray, inside: np.ndarray) -> None:
+    """Stretches of the axis of time outside the training domain, shaded over all panels."""
     shapes = [
         {"type": "rect", "x0": start, "x1": end, "xref": "x", "y0": 0, "y1": 1, "yref": "paper", **SHADE}
-        for start, end in outside(time, np.asarray(inside, float))
+        for start, end in outside(SECONDS_PER_MINUTE * x, np.asarray(inside, float))
     ]
     if shapes:
         view.update_layout(shapes=shapes)
@@ -131,39 +142,39 @@ def compared(row: Row) -> go.Figure:
 
 def _voltages(row: Row) -> go.Figure:
     record, said = row["record"], np.asarray(row["output"].voltage, float)
-    view = _stacked(("voltage / V", "error / mV", "current / A", "°C"), (2.0, 1.1, 0.9, 0.7), "time / min")
-    minute = (record.time - record.time[0]) / SECONDS_PER_MINUTE
-    _line(view, 1, minute, record.voltage, "measured", MEASURED, width=2.2)
-    _line(view, 1, minute, said, "simulated", SAID)
-    _line(view, 2, minute, MILLI * (said - record.voltage), "error", ERROR, legend=False)
-    _line(view, 3, minute, record.current, "current", CURRENT, legend=False)
-    _line(view, 4, minute, record.filled_temperature, "temperature", WARM, legend=False)
-    _shaded(view, record.time - record.time[0], row["in_domain"])
+    x, axis = _clock(record.time)
+    view = _stacked(("voltage / V", "error / mV", "current / A", "°C"), (2.0, 1.1, 0.9, 0.7), axis)
+    _line(view, 1, x, record.voltage, "measured", MEASURED, width=2.2)
+    _line(view, 1, x, said, "simulated", SAID)
+    _line(view, 2, x, MILLI * (said - record.voltage), "error", ERROR, legend=False)
+    _line(view, 3, x, record.current, "current", CURRENT, legend=False)
+    _line(view, 4, x, record.filled_temperature, "temperature", WARM, legend=False)
+    _shaded(view, x, row["in_domain"])
     return view
 
 
 def _charges(row: Row) -> go.Figure:
     record, output = row["record"], row["output"]
-    minute = (record.time - record.time[0]) / SECONDS_PER_MINUTE
     soc, std = POINT * np.asarray(output.soc, float), POINT * np.asarray(output.std, float)
     error = soc - POINT * record.soc if "mae" in row else None
+    x, axis = _clock(record.time)
     titles = ("SOC / %", "error / points", "voltage / V", "current / A") if error is not None else ("SOC / %", "V", "A")
-    view = _stacked(titles, (2.0, 1.1, 0.9, 0.9) if error is not None else (2.0, 0.9, 0.9), "time / min")
-    _band(view, 1, minute, soc, std)
+    view = _stacked(titles, (2.0, 1.1, 0.9, 0.9) if error is not None else (2.0, 0.9, 0.9), axis)
+    _band(view, 1, x, soc, std)
     if error is not None:
-        _line(view, 1, minute, POINT * record.soc, "counted", MEASURED, width=2.2)
-    _line(view, 1, minute, soc, "estimated", SAID)
+        _line(view, 1, x, POINT * record.soc, "counted", MEASURED, width=2.2)
+    _line(view, 1, x, soc, "estimated", SAID)
     if error is not None:
-        _band(view, 2, minute, np.zeros_like(error), std, legend=False)
-        _line(view, 2, minute, error, "error", ERROR, legend=False)
-    _line(view, len(titles) - 1, minute, record.voltage, "voltage", MEASURED, legend=False)
-    _line(view, len(titles), minute, record.current, "current", CURRENT, legend=False)
+        _band(view, 2, x, np.zeros_like(error), std, legend=False)
+        _line(view, 2, x, error, "error", ERROR, legend=False)
+    _line(view, len(titles) - 1, x, record.voltage, "voltage", MEASURED, legend=False)
+    _line(view, len(titles), x, record.current, "current", CURRENT, legend=False)
     view.update_yaxes(range=[-3, 103], row=1, col=1)
     if error is not None:
         settled = np.abs(error)[record.time - record.time[0] >= 100.0]
         most = max(2.0, 1.6 * float(settled.max(initial=0.0)))
         view.update_yaxes(range=[-most, most], row=2, col=1)
-    _shaded(view, record.time - record.time[0], row["in_domain"])
+    _shaded(view, x, row["in_domain"])
     return view
 
 
@@ -329,21 +340,21 @@ def training(history: Mapping[str, Sequence[Progress]], unit: str) -> go.Figure:
 
 def pack(cells: Cells) -> go.Figure:
     """How far each cell's voltage is from the mean of all, as a map over time, and the voltages below it."""
-    minute = cells.time / SECONDS_PER_MINUTE
+    x, axis = _clock(cells.time)
     mean = np.nanmean(cells.voltage, axis=1)
     apart = MILLI * (cells.voltage - mean[:, None]).T
     view = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.62, 0.38])
     most = max(float(np.nanquantile(np.abs(apart), 0.998)), 0.1)
     view.add_trace(
         go.Heatmap(
-            x=minute,
+            x=x,
             y=np.arange(1, len(apart) + 1),
             z=apart.astype(np.float32),
             colorscale="RdBu_r",
             zmin=-most,
             zmax=most,
             colorbar=_bar("mV from<br>the mean", y=0.7, len=0.6),
-            hovertemplate="%{x:.1f} min<br>cell %{y}<br>%{z:.1f} mV<extra></extra>",
+            hovertemplate="%{x:.2f}<br>cell %{y}<br>%{z:.1f} mV<extra></extra>",
         ),
         row=1,
         col=1,
@@ -353,10 +364,10 @@ def pack(cells: Cells) -> go.Figure:
         ("mean", mean, MEASURED),
         ("lowest", np.nanmin(cells.voltage, axis=1), SAID),
     ):
-        _line(view, 2, minute, values, name, colour)
+        _line(view, 2, x, values, name, colour)
     view.update_yaxes(title_text="cell or group", row=1, col=1)
     view.update_yaxes(title_text="voltage / V", row=2, col=1)
-    view.update_xaxes(title_text="time / min", row=2, col=1)
+    view.update_xaxes(title_text=axis, row=2, col=1)
     view.update_layout(
         height=520,
         margin={"l": 70, "r": 20, "t": 36, "b": 50},
@@ -368,14 +379,14 @@ def pack(cells: Cells) -> go.Figure:
 def answered(answer: Answer) -> go.Figure:
     """Voltage, SOC, current and energy of a what-if."""
     record = answer.record
-    minute = (record.time - record.time[0]) / SECONDS_PER_MINUTE
-    view = _stacked(("voltage / V", "SOC / %", "current / A", "energy / Wh"), (1.8, 1.0, 0.9, 0.9), "time / min")
+    x, axis = _clock(record.time)
+    view = _stacked(("voltage / V", "SOC / %", "current / A", "energy / Wh"), (1.8, 1.0, 0.9, 0.9), axis)
     columns = (record.voltage, POINT * answer.soc, record.current, answer.energy_wh)
     names = ("voltage", "SOC", "current", "energy")
     for row, (name, values, colour) in enumerate(zip(names, columns, (SAID, "#1f9d78", CURRENT, WARM), strict=True), 1):
-        _line(view, row, minute, values, name, colour, legend=False)
+        _line(view, row, x, values, name, colour, legend=False)
     if record.cell is not None:
         for limit in record.cell.voltage_limits_volt:
             view.add_hline(limit, line={"color": MEASURED, "dash": "dot", "width": 1}, row=1, col=1)  # pyright: ignore[reportArgumentType]
-    _shaded(view, record.time - record.time[0], answer.in_domain)
+    _shaded(view, x, answer.in_domain)
     return view

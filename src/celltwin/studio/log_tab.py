@@ -9,6 +9,7 @@ import numpy as np
 from nicegui import ui
 
 from celltwin.data import datasets
+from celltwin.data.columns import Column, split_header
 from celltwin.data.inspection import Range, Summary
 from celltwin.data.record import Cell
 from celltwin.errors import CelltwinError
@@ -166,7 +167,7 @@ class LogTab:
                     Plot(self.frame, figures.log(log.examined.record))
                 with ui.card().classes("studio-card gap-2"):
                     title("Columns")
-                    rows = [(c.header, role.replace("_", " "), _unit(role, c.unit)) for role, c in log.examined.columns]
+                    rows = [(c.header, role.replace("_", " "), _unit(role, c)) for role, c in log.examined.columns]
                     table(("in the file", "taken for", "unit"), rows)
                     if log.examined.unused:
                         help_line(f"Not used: {', '.join(log.examined.unused[:30])}")
@@ -209,8 +210,10 @@ def _fraction(percent: float) -> float:
     return float(percent) / 100.0
 
 
-def _unit(role: str, unit: str) -> str:
-    return "as text" if role == "mode" else unit or "not given, assumed"
+def _unit(role: str, column: Column) -> str:
+    if role == "mode":
+        return "as text"
+    return split_header(column.header)[1] or column.unit or "not given, assumed"
 
 
 def _span(span: Range, digits: int, unit: str) -> str:
