@@ -17,7 +17,7 @@ MEGABYTE = 1 << 20
 
 def studio(
     what: Annotated[
-        str | None, typer.Argument(metavar="[DATASET|TWIN|LOG]", help="What to open: a dataset, a twin, or a log.")
+        str | None, typer.Argument(metavar="DATASET|TWIN|LOG", help="What to open: a dataset, a twin, or a log.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes any that is free.")] = 8765,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = True,

@@ -491,6 +491,20 @@ def test_phrases_and_tables_are_told_apart():
             whatif.parse(text)
 
 
+def test_profiles_from_files(drives, tmp_path):
+    record = drives["25degC", "LA92"]
+    (tmp_path / "table.csv").write_text("time / s;current / A\n0;-1.5\n60;0\n", encoding="utf-8")
+    assert whatif.read(tmp_path / "table.csv").current.tolist() == [-1.5, 0.0]
+    record.save(tmp_path / "log.parquet")
+    given = whatif.read(tmp_path / "log.parquet")
+    assert given.current[:-1] @ np.diff(given.time) / 3600 == pytest.approx(record.charge_ah[-1])
+    (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "words.csv").write_text("hello, world\nnothing, here\n", encoding="utf-8")
+    for name in ("noise.csv", "words.csv"):
+        with pytest.raises(CelltwinError):
+            whatif.read(tmp_path / name)
+
+
 def test_a_constant_current_counts_as_it_must(circuit):
     case = Case(whatif.parse("0, -0.5\n1200, 0\n1800, 0"), soc=0.9)
     done = whatif.run(circuit, case)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from celltwin.data.record import SECONDS_PER_HOUR, Cell, Record
+from celltwin.data.record import SECONDS_PER_HOUR, Cell, PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Output, Start, simulate_records
 from celltwin.models.bounds import Bounded
 from celltwin.physics.operation import operate, rested
+from celltwin.studio import uploads
 from celltwin.twin import Twin
 
 VERBS = ("charge", "discharge", "hold", "rest")
@@ -133,6 +135,20 @@ def profile(time: Any, current: Any) -> Profile:
 def of_record(record: Record) -> Profile:
     """The current of a log. It holds over the step that ends at its sample; here, over the one that begins."""
     return profile(record.time, np.r_[record.current[1:], record.current[-1]])
+
+
+def read(path: Path) -> Profile:
+    """A file of seconds and amperes, or else the current of a log. Raises CelltwinError for what is neither."""
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        lines = []
+    if lines and len(re.split(r"[,;\t]", lines[-1])) == 2:
+        return table(lines)
+    record = uploads.examine(path).record
+    if isinstance(record, PackRecord):
+        raise CelltwinError(f"{path.name} is the log of a pack", expected="the current of one cell")
+    return of_record(record)
 
 
 def run(one: Twin, case: Case) -> Answer:

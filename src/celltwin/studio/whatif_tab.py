@@ -8,7 +8,7 @@ from nicegui import ui
 
 from celltwin.data.record import PackRecord
 from celltwin.errors import CelltwinError
-from celltwin.studio import figures, uploads, whatif
+from celltwin.studio import figures, whatif
 from celltwin.studio.frame import Errors, Frame, Plot, empty, help_line, table, tiles, title
 from celltwin.studio.whatif import Case, Profile
 
@@ -71,7 +71,7 @@ class WhatIfTab:
 
     async def take(self, path: Path) -> None:
         """A profile that was uploaded: a table of seconds and amperes, or a log."""
-        given = await self.frame.attempt(self.errors, read_profile, path)
+        given = await self.frame.attempt(self.errors, whatif.read, path)
         if given is not None:
             name = f"file: {path.name}"
             self.uploaded[name] = given
@@ -118,17 +118,3 @@ class WhatIfTab:
                 title("How it went")
                 table((), [(str(number), line) for number, line in enumerate(answer.log, 1)])
         self.frame.changed()
-
-
-def read_profile(path: Path) -> Profile:
-    """A table of seconds and amperes, or else the current of a log. Raises CelltwinError for what is neither."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        if lines and len(lines[-1].replace(";", ",").replace("\t", ",").split(",")) == 2:
-            return whatif.table(lines)
-    except UnicodeDecodeError:
-        pass
-    record = uploads.examine(path).record
-    if isinstance(record, PackRecord):
-        raise CelltwinError(f"{path.name} is the log of a pack", expected="the current of one cell")
-    return whatif.of_record(record)
