@@ -150,6 +150,23 @@ ORDER = [
     "celltwin.identify_command",
     "celltwin.deploy_command",
     "celltwin.runs_command",
+    "celltwin.studio",
+    "celltwin.studio.uploads",
+    "celltwin.studio.trainer",
+    "celltwin.studio.whatif",
+    "celltwin.studio.session",
+    "celltwin.studio.pack",
+    "celltwin.studio.figures",
+    "celltwin.studio.export",
+    "celltwin.studio.guard",
+    "celltwin.studio.frame",
+    "celltwin.studio.log_tab",
+    "celltwin.studio.twin_tab",
+    "celltwin.studio.view_tab",
+    "celltwin.studio.whatif_tab",
+    "celltwin.studio.export_tab",
+    "celltwin.studio.server",
+    "celltwin.studio_command",
     "celltwin.cli",
 ]
 
@@ -201,7 +218,7 @@ def test_the_command_line_imports_no_extra():
     loaded = set(run("import sys, celltwin.cli; print(*sys.modules)").split())
     assert "celltwin.benchmark" in loaded
     assert not loaded & {"pybamm", "fastsim", "bdf", "batterydf", "torch", "pandas", "matplotlib", "IPython"}
-    assert not loaded & {"onnx", "onnxruntime", "fmpy"}
+    assert not loaded & {"onnx", "onnxruntime", "fmpy", "nicegui", "uvicorn"}
 
 
 def test_importing_the_package_costs_nothing():

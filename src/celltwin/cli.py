@@ -32,6 +32,7 @@ from celltwin import (
     models,
     pack_benchmark,
     runs_command,
+    studio_command,
     tracking,
     twin,
 )
@@ -426,6 +427,7 @@ app.command("stream", epilog="Example: celltwin stream lg_18650hg2/soc --input l
     deploy_command.stream_
 )
 app.command("identify", epilog="Example: celltwin identify demo --out cell.json")(identify_command.identify)
+app.command("studio", epilog="Example: celltwin studio demo")(studio_command.studio)
 
 
 app.command("runs", epilog="Example: celltwin runs runs --metric max --out leaderboard.html")(runs_command.runs_)

@@ -104,6 +104,16 @@ FORMATS: dict[str, Format] = {
 }
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A log as it was read, and what its reader made of the file."""
+
+    record: Record | PackRecord
+    format: str  # a key of FORMATS
+    columns: tuple[tuple[str, Column], ...]  # role and column, of those that were read
+    unused: tuple[str, ...]  # headers of the others
+
+
 def load(
     path: str | Path,
     *,
@@ -121,6 +131,21 @@ def load(
     folder's name ("n10degC"), else from a chamber column; `name` is by default the file's. Raises
     CelltwinError for whatever cannot be trusted.
     """
+    return examine(
+        path, format=format, current_sign=current_sign, cell=cell, ambient_degC=ambient_degC, name=name
+    ).record
+
+
+def examine(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    current_sign: str | None = None,
+    cell: Cell | None = None,
+    ambient_degC: float | None = None,
+    name: str | None = None,
+) -> Examined:
+    """As `load`, and which columns of the file were taken for what."""
     path = Path(path)
     if current_sign not in (None, "charge", "discharge"):
         raise CelltwinError("unknown current_sign", got=current_sign, expected="charge or discharge")
@@ -137,7 +162,11 @@ def load(
             raise error from None
     name = name or path.name.removesuffix(path.suffix).removesuffix(".bdf")
     signed = fmt.signed or path.suffix == ".parquet"
-    return _record(sheet, path, signed, current_sign, cell, ambient_degC, name)
+    record = _record(sheet, path, signed, current_sign, cell, ambient_degC, name)
+    columns = tuple(_chosen(sheet))
+    taken = {column.index for _, column in columns}
+    unused = tuple(header for at, header in enumerate(sheet.headers) if at not in taken and header.strip())
+    return Examined(record, fmt.name, columns, unused)
 
 
 def from_frame(
@@ -229,27 +258,27 @@ def _count_and_notes(n: int, notes: list[str]) -> str:
     return "; ".join([f"{n} usable rows", *notes])
 
 
-def _rows(sheet: Sheet) -> tuple[repair.Rows, list[str]]:
-    """Columns of a sheet by role in s, V, A, Ah and degC, and what had to be assumed."""
+ROLES = ("time", "voltage", "current", "temperature", "ambient", "net_charge", "counter", "charged", "discharged")
+
+
+def _chosen(sheet: Sheet) -> tuple[tuple[str, Column], ...]:
+    """Role and column of all that is read of a sheet: one of each role, but every cell group and sensor."""
     found = recognise(sheet.headers, sheet.units)
     found["time"] = found.get("time") or found.get("step_time") or []
     groups = found.get("group", [])
     sensors = found.get("sensor", []) if len(groups) > 1 else []
     sensors = [column for column in sensors if "sensor" in column.header.lower()] or sensors
-    roles = (
-        "time",
-        "voltage",
-        "current",
-        "temperature",
-        "ambient",
-        "net_charge",
-        "counter",
-        "charged",
-        "discharged",
-    )
-    best = {role: found[role][0] for role in roles if found.get(role)}
-    mode = found["mode"][:1] if "mode" in found else []
-    wanted = sorted({column.index for column in [*best.values(), *mode, *groups, *sensors]})
+    chosen = [(role, found[role][0]) for role in (*ROLES, "mode") if found.get(role)]
+    chosen += [("group", column) for column in (groups if len(groups) > 1 else [])]
+    return (*chosen, *(("sensor", column) for column in sensors))
+
+
+def _rows(sheet: Sheet) -> tuple[repair.Rows, list[str]]:
+    """Columns of a sheet by role in s, V, A, Ah and degC, and what had to be assumed."""
+    chosen = _chosen(sheet)
+    groups, sensors, mode = ([c for role, c in chosen if role == which] for which in ("group", "sensor", "mode"))
+    best = {role: column for role, column in chosen if role not in ("group", "sensor", "mode")}
+    wanted = sorted({column.index for _, column in chosen})
     cells = dict(zip(wanted, sheet.cells(wanted), strict=True))
 
     def read(column: Column) -> np.ndarray:

@@ -182,10 +182,10 @@ def _duration(seconds: float) -> str:
 # --- figure -------------------------------------------------------------------------------------------
 
 
-def figure(record: Record) -> go.Figure:
+def figure(record: Record, points: int = MAX_POINTS) -> go.Figure:
     """Voltage, current and temperature over time, one below the other, with gaps shaded.
 
-    Each line has at most MAX_POINTS points: of a long log the lowest and highest sample of each stretch stay.
+    Each line has at most `points`: of a long log the lowest and highest sample of each stretch stay.
     """
     panels: list[tuple[str, list[tuple[str, np.ndarray]]]] = [
         ("voltage / V", [("voltage", record.voltage)]),
@@ -200,7 +200,7 @@ def figure(record: Record) -> go.Figure:
     hours = record.time / SECONDS_PER_HOUR
     for row, (title, lines) in enumerate(panels, 1):
         for name, column in lines:
-            at = extremes(column, max(4, MAX_POINTS - len(record.gaps)))
+            at = extremes(column, max(4, points - len(record.gaps)))
             # A NaN parts the line, so that it does not bridge a gap.
             breaks = np.searchsorted(at, record.gaps)
             x, y = np.insert(hours[at], breaks, np.nan), np.insert(column[at], breaks, np.nan)
