@@ -64,7 +64,7 @@ plt.show()
 # A counter follows a current sensor's offset for ever; what looks at the voltage again does not.
 
 # %%
-for offset in (0.0, 0.1, 0.3):
+for offset in (-0.3, -0.1, 0.0, 0.1, 0.3):
     rows = [protocol.evaluate(one, [record], {"current_offset": offset})[0] for one in (network, counter)]
     print(f"current {offset:+.1f} A: soc-convlstm {rows[0]['mae']:.2f}, soc-coulomb {rows[1]['mae']:.2f} points MAE")
 within = np.mean([row["coverage"] for row in found.values()])

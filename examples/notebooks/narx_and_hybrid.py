@@ -18,7 +18,6 @@
 # The plans are small, so that this page takes a minute. `celltwin benchmark` trains both properly.
 
 # %%
-import jax
 import matplotlib.pyplot as plt
 from celltwin import jobs, models
 from celltwin.data import datasets
@@ -37,7 +36,8 @@ split = by_patterns(
 print({side: [f"{r.name}, {len(r)} s" for r in getattr(split, side)] for side in ("train", "validate", "test")})
 
 # %% [markdown]
-# The circuit that the hybrid stands on was identified from pulses (`celltwin identify demo`); no drive cycle was used.
+# The circuit that the hybrid stands on was identified from pulses (`celltwin identify demo`); no drive cycle was used. Pulses of 1C
+# told it little about 3C, which the network then has to make up for.
 
 # %%
 circuit = Twin("thevenin", Thevenin.of(demo_circuit()), Domain.of(split.train), demo.cell, {"training_seconds": 0.0})
