@@ -39,6 +39,18 @@ def single_precision():
     jax.config.update("jax_enable_x64", False)
 
 
+MAPPINGS = 25_000  # of the 65,530 that Linux lets a process have; a compiled program takes a dozen and more
+
+
+@pytest.fixture(autouse=True)
+def few_mappings():
+    """A worker that keeps thousands of compiled programs runs out of memory mappings, and crashes in the compiler."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAPPINGS:
+        jax.clear_caches()
+
+
 settings.register_profile("celltwin", deadline=None, derandomize=True)
 settings.load_profile("celltwin")
 

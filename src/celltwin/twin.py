@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from celltwin import __version__, files
+from celltwin import __version__, files, models
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
@@ -274,7 +274,9 @@ def _module_class(name: str, path: str | Path) -> type:
     module, _, qualified = name.partition(":")
     # A name in a file must not make Python import, and so run, whatever happens to be installed.
     if not (module.startswith("celltwin.") or module in sys.modules):
-        raise foreign
+        models.plugins()  # these have been chosen by whoever installed them
+        if module not in sys.modules:
+            raise foreign
     try:
         kind = getattr(importlib.import_module(module), qualified)
     except (ImportError, AttributeError) as error:

@@ -1,10 +1,21 @@
-"""Voltage models: one family a file, registered here by the name that the command line knows."""
+"""Voltage models: one family a file, registered here by the name that the command line knows.
+
+Families of other packages come in through their entry points: a package that says
+
+    [project.entry-points."celltwin.models"]
+    my-model = "my_package.my_module:FAMILY"
+
+in its pyproject.toml, where FAMILY is a `Family` or a list of them, is known to every command once it is installed.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -23,6 +34,10 @@ from celltwin.models.narx import Narx
 from celltwin.models.narx_poly import NarxPoly
 from celltwin.physics.hysteretic import HystereticThevenin
 from celltwin.physics.thevenin import Thevenin
+
+log = logging.getLogger("celltwin")
+
+PLUGINS = "celltwin.models"  # the group of entry points in which other packages name their families
 
 Create = Callable[[Sequence[Record], Domain, jax.Array, Any], Any]
 
@@ -55,22 +70,59 @@ def register(family: Family) -> Family:
     return family
 
 
+@functools.cache
+def plugins() -> dict[str, Family | Exception]:
+    """Families of other packages by name, found once; of an entry point that could not be used, what was wrong.
+
+    A broken package does not stand in the way of the others: its name is known, and asking for it tells why it is of
+    no use.
+    """
+    found: dict[str, Family | Exception] = {}
+    for entry in metadata.entry_points(group=PLUGINS):
+        try:
+            made = entry.load()
+            those = [made] if isinstance(made, Family) else list(made)
+            wrong = [one for one in those if not isinstance(one, Family)]
+            if wrong or not those:
+                raise CelltwinError("it names no family", got=repr(made), expected="a models.Family, or a list of them")
+            for one in those:
+                if one.name in _families or one.name in found:
+                    raise CelltwinError(f"model '{one.name}' is registered already", fix="give it another name")
+                found[one.name] = one
+        except Exception as error:  # whatever a package of others does when it is imported
+            log.warning("the model plugin %s = %s is of no use: %s", entry.name, entry.value, error)
+            found.setdefault(entry.name, error)
+    return found
+
+
 def family(name: str) -> Family:
-    """The registered family of that name. Raises CelltwinError, with the nearest name, where there is none."""
-    if name not in _families:
-        near = difflib.get_close_matches(name, _families, 1)
+    """The family of that name, of celltwin or of a plugin.
+
+    Raises CelltwinError, with the nearest name, where there is none, or where its plugin is broken.
+    """
+    if name in _families:
+        return _families[name]
+    other = plugins().get(name)
+    if isinstance(other, Family):
+        return other
+    if other is not None:
         raise CelltwinError(
-            f"there is no model '{name}'",
-            got=name,
-            expected=", ".join(_families),
-            fix=f"did you mean '{near[0]}'?" if near else "see celltwin models",
-        )
-    return _families[name]
+            f"the plugin of model '{name}' is of no use", got=other, fix="mend or uninstall the package that names it"
+        ) from other
+    known = [one.name for one in families()]
+    near = difflib.get_close_matches(name, known, 1)
+    raise CelltwinError(
+        f"there is no model '{name}'",
+        got=name,
+        expected=", ".join(known),
+        fix=f"did you mean '{near[0]}'?" if near else "see celltwin models",
+    )
 
 
 def families() -> list[Family]:
-    """All registered families, in the order of registration."""
-    return list(_families.values())
+    """All families in the order of registration, those of plugins last."""
+    others = [one for one in plugins().values() if isinstance(one, Family) and one.name not in _families]
+    return [*_families.values(), *others]
 
 
 NETWORK = Plan(adam_rounds=15, updates=200, chunk=250, learning_rate=3e-3)  # what trains every network here
