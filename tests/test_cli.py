@@ -194,7 +194,7 @@ def test_fit_writes_a_twin(run, dataset_folder, tmp_path):
     [
         ("[training]\nupdate = 2", "training.update"),
         ("[training]\nupdates = 'many'", "training.updates"),
-        ("[plan]\nupdates = 2", "unknown tables; got: plan; expected: [training]"),
+        ("[plan]\nupdates = 2", "plan: Extra inputs are not permitted"),
         ("[training", "not valid TOML"),
     ],
 )

@@ -1,7 +1,7 @@
 """The main job: train several models or estimators on a dataset, score them, leave a run folder behind.
 
 run/
-  config.json        what was asked for, resolved
+  config.json        what was asked for, resolved: an experiment that can be run again
   environment.json   versions, machine
   log.txt            what happened, with times
   checkpoints/       of models still in training: a killed run goes on from here
@@ -16,13 +16,15 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -38,6 +40,7 @@ from celltwin.data.splits import Split
 from celltwin.deploy import c, cost
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, robustness
+from celltwin.experiment import hashes
 from celltwin.interface import unknown_start
 from celltwin.jobs import Listen, jobs_of, labels, train_all
 from celltwin.twin import Twin
@@ -55,9 +58,13 @@ def run(
     quickly: bool = False,
     resume: bool = False,
     split_name: str | None = None,
+    title: str = "",
+    changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     listen: Listen = lambda job, share, progress: None,
 ) -> dict[str, Any]:
     """Train, score and report. Returns what is in metrics.json.
+
+    `changes` are settings of the models' plans by model, as in an experiment's [training.MODEL].
 
     Two models train at a time, one on each core. After Ctrl-C or a kill, the same call with `resume` goes on where the
     last whole round of each model ended, to the same figures.
@@ -67,19 +74,19 @@ def run(
     began = time.monotonic()
     if not split.test:
         raise CelltwinError("the split has no test records", fix="name some in [split] test of dataset.toml")
-    jobs = jobs_of(names, seeds, quickly, split)
+    jobs = jobs_of(names, seeds, quickly, split, changes)
     asked = [models.family(name) for name in dict.fromkeys(names)]
     task = task_of(asked)
     config = {
+        "title": title,
         "task": task,
-        "dataset": dataset.name,
+        "dataset": dataset.where,
         "split": split_name,
-        "models": {job.family.name: job.plan.model_dump(exclude={"seed"}) if job.plan else None for job in jobs},
+        "models": [family.name for family in asked],
         "seeds": list(seeds),
         "quick": quickly,
-        "records": {
-            side: {r.label: r.content_hash for r in getattr(split, side)} for side in ("train", "validate", "test")
-        },
+        "training": {job.family.name: job.plan.model_dump(exclude={"seed"}) for job in jobs if job.plan},
+        "records": hashes(split),
     }
     begin(out, config, resume)
     with logged(out):
@@ -119,6 +126,9 @@ def task_of(asked: Sequence[models.Family]) -> str:
     return tasks.pop()
 
 
+ELSEWHERE = ("title", "dataset")  # of a configuration: data may have moved, as the hashes of its records tell
+
+
 def begin(out: Path, config: dict[str, Any], resume: bool) -> None:
     """Make the run folder, or check that the one to resume is of the same run."""
     out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +138,8 @@ def begin(out: Path, config: dict[str, Any], resume: bool) -> None:
             raise CelltwinError(
                 f"{out} already holds a run", fix="add --resume to go on with it, or choose another --out"
             )
-        if files.read_json(written) != files.plain(config):
+        before = files.read_json(written)
+        if any(before.get(key) != value for key, value in files.plain(config).items() if key not in ELSEWHERE):
             raise CelltwinError(
                 f"{out} holds a run with other settings or other data", fix="choose another --out, or the same settings"
             )
@@ -161,7 +172,24 @@ def environment() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "packages": {name: metadata.version(name) for name in packages},
+        "git": _checkout(),
     }
+
+
+def _checkout() -> dict[str, Any] | None:
+    """Commit of the checkout that celltwin runs from, and whether it is changed; None for an installed package."""
+
+    def git(*command: str) -> str:
+        root = Path(__file__).parents[2]
+        done = subprocess.run(["git", "-C", root, *command], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        if not (Path(git("rev-parse", "--show-toplevel")) / "src" / "celltwin").samefile(Path(__file__).parent):
+            return None  # of somebody else, around the place where celltwin is installed
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--", "src"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path) -> dict[str, Any]:

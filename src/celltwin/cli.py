@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +18,6 @@ import pooch
 import pyarrow.parquet as pq
 import typer
 import typer.core
-from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -27,11 +25,14 @@ from celltwin import (
     __version__,
     benchmark,
     deploy_command,
+    experiment,
     files,
     identify_command,
     jobs,
     models,
     pack_benchmark,
+    runs_command,
+    tracking,
     twin,
 )
 from celltwin.console import err, escape, note, note_gaps, out
@@ -40,7 +41,6 @@ from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report
 from celltwin.learning import training
-from celltwin.learning.plan import Plan
 from celltwin.learning.tasks import TASKS
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -109,6 +109,10 @@ Data = Annotated[
 ]
 TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file of fit or benchmark, or a pretrained name.")]
 SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: \\[splits.NAME].")]
+MlflowUri = Annotated[
+    str | None,
+    typer.Option("--mlflow", metavar="URI", help="Log finished runs there too: a folder, or http://127.0.0.1:5000."),
+]
 CurrentSign = Annotated[
     str | None,
     typer.Option(help="What the files log as positive current: charge or discharge. Default: as found and checked."),
@@ -118,8 +122,11 @@ CurrentSign = Annotated[
 @app.command("benchmark", epilog="Example: celltwin benchmark --data demo --models thevenin,lstm --out runs/first")
 def benchmark_(
     data: Annotated[
-        str, typer.Option(metavar="DATASET", help="Folder with a dataset.toml, or a registered name.")
-    ] = "demo",
+        str | None,
+        typer.Option(
+            "--data", metavar="DATASET", help="Folder with a dataset.toml, or a registered name; default demo."
+        ),
+    ] = None,
     names: Annotated[
         str | None,
         typer.Option(
@@ -130,32 +137,59 @@ def benchmark_(
         str | None,
         typer.Option(help="What the models are to say: voltage (the default), soc, or pack (every cell of a pack)."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="An experiment: a TOML file, or a run folder to run again. Other options win over it."),
+    ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<dataset>-<time>.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the training: to try out, not to judge.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds; the spread over them is reported.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="First seed; default 0.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds; the spread over them is reported. Default 1.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     split: SplitName = None,
+    mlflow: MlflowUri = None,
 ) -> None:
     """Train several models on a dataset, score them, write a report."""
     if task is not None and task not in DEFAULT_MODELS:
         raise CelltwinError(f"there is no task '{task}'", expected=", ".join(DEFAULT_MODELS), fix="leave --task out")
     if resume and out_dir is None:
         raise CelltwinError("--resume needs to know which run", fix="add --out DIR")
-    names = DEFAULT_MODELS[task or "voltage"] if names is None else names
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
-    if not chosen:
-        raise CelltwinError("--models names none", got=repr(names), expected="names that celltwin models lists")
-    if task == "pack":
-        _benchmark_packs(data, chosen, out_dir, range(seed, seed + seeds), quick, resume)
-        return
+    asked = experiment.load(config) if config else experiment.Experiment()
+    given: dict[str, Any] = {"dataset": data, "task": task, "split": split, "quick": quick or None}
+    if seed is not None or seeds is not None:
+        first = seed or 0
+        given["seeds"] = tuple(range(first, first + (seeds or 1)))
+    if names is not None:
+        given["models"] = tuple(name.strip() for name in names.split(",") if name.strip())
+        if not given["models"]:
+            raise CelltwinError("--models names none", got=repr(names), expected="names that celltwin models lists")
+        if asked.training and set(given["models"]) != set(asked.models or ()):
+            given["training"] = {}
+    asked = asked.model_copy(update={key: value for key, value in given.items() if value is not None})
+    with out.status(f"reading {asked.dataset}"):
+        dataset = datasets.load(asked.dataset)
+    packs = asked.task == "pack"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = out_dir or Path("runs") / f"{dataset.name}{'-pack' if packs else ''}-{stamp}"
+    metrics = (_benchmark_packs if packs else _benchmark_cells)(asked, dataset, folder, resume)
+    out.print(report.leaderboard(metrics))
+    out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    if mlflow is not None:
+        tracking.log(folder, mlflow)
+        out.print(f"logged to {mlflow}", soft_wrap=True)
+
+
+def _benchmark_cells(
+    asked: experiment.Experiment, dataset: datasets.Dataset, folder: Path, resume: bool
+) -> dict[str, Any]:
+    chosen = asked.models or DEFAULT_MODELS[asked.task or "voltage"].split(",")
     says = benchmark.task_of([models.family(name) for name in chosen])
-    if task is not None and says != task:
-        raise CelltwinError(f"--models say {says}", got=f"--task {task}", fix="leave one of the two out")
-    with out.status(f"reading {data}"):
-        dataset = datasets.load(data)
-        parts = dataset.split(split)
-    folder = out_dir or Path("runs") / f"{dataset.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if asked.task is not None and says != asked.task:
+        raise CelltwinError(f"the models say {says}", got=f"task {asked.task}", fix="leave one of the two out")
+    parts = dataset.split(asked.split)
+    experiment.refuse_other_data(asked, experiment.hashes(parts))
     out.print(
         f"{dataset.cell.name}: {len(parts.train)} training, {len(parts.validate)} validation "
         f"and {len(parts.test)} test records"
@@ -163,35 +197,43 @@ def benchmark_(
     out.print(f"run folder: {folder}", soft_wrap=True)
     note_gaps(dataset.records)
     with _bars() as listen:
-        metrics = benchmark.run(
+        return benchmark.run(
             dataset,
             parts,
             chosen,
             folder,
-            seeds=range(seed, seed + seeds),
-            quickly=quick,
+            seeds=asked.seed_numbers,
+            quickly=asked.quick,
             resume=resume,
-            split_name=split,
+            split_name=asked.split,
+            title=asked.title,
+            changes=asked.changes,
             listen=listen,
         )
-    out.print(report.leaderboard(metrics))
-    out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
 
 def _benchmark_packs(
-    data: str, names: list[str], out_dir: Path | None, seeds: range, quick: bool, resume: bool
-) -> None:
+    asked: experiment.Experiment, dataset: datasets.Dataset, folder: Path, resume: bool
+) -> dict[str, Any]:
     """Pack models on packs driven with a dataset's cycles, or on the string that it holds."""
-    dataset = datasets.load(data)
-    folder = out_dir or Path("runs") / f"{dataset.name}-pack-{time.strftime('%Y%m%d-%H%M%S')}"
+    if asked.training:
+        raise CelltwinError("plans of pack models cannot be changed", got="a [training] table", fix="remove it")
+    experiment.refuse_other_data(asked, experiment.of_records(dataset.records))
     out.print(f"run folder: {folder}", soft_wrap=True)
 
     def say(text: str) -> None:
         err.print(escape(text), soft_wrap=True)
 
-    metrics = pack_benchmark.run(dataset, folder, names=names, seeds=seeds, quickly=quick, resume=resume, say=say)
-    out.print(report.leaderboard(metrics))
-    out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    return pack_benchmark.run(
+        dataset,
+        folder,
+        names=asked.models or DEFAULT_MODELS["pack"].split(","),
+        seeds=asked.seed_numbers,
+        quickly=asked.quick,
+        resume=resume,
+        title=asked.title,
+        say=say,
+    )
 
 
 @app.command(epilog="Example: celltwin fit thevenin demo --out cell.twin")
@@ -218,7 +260,7 @@ def fit(
     path = out_file or Path(f"{dataset.name}-{model}.twin")
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
-    overrides = _training_table(config)
+    overrides = experiment.plan_changes(config) if config else {}
     note_gaps((*parts.train, *parts.validate))
     chain = jobs.chain(model)
     made: twin.Twin | None = None
@@ -386,6 +428,9 @@ app.command("stream", epilog="Example: celltwin stream lg_18650hg2/soc --input l
 app.command("identify", epilog="Example: celltwin identify demo --out cell.json")(identify_command.identify)
 
 
+app.command("runs", epilog="Example: celltwin runs runs --metric max --out leaderboard.html")(runs_command.runs_)
+
+
 @app.command("report", epilog="Example: celltwin report runs/first --out report.html")
 def report_(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of celltwin benchmark.")],
@@ -515,34 +560,6 @@ def _cell_record(path: Path, current_sign: str | None) -> Record:
     if isinstance(record, PackRecord):
         raise CelltwinError(f"{path} is the log of a pack", expected="the log of one cell")
     return record
-
-
-def _training_table(path: Path | None) -> dict[str, Any]:
-    """The [training] table of a configuration file, checked against Plan."""
-    if path is None:
-        return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CelltwinError(f"{path} is not valid TOML", got=error) from error
-    table = content.pop("training", {})
-    if not isinstance(table, dict) or "seed" in table:
-        raise CelltwinError(
-            f"{path}: [training] is wrong",
-            got=table,
-            expected="a table of a plan's settings, without seed (--seed sets it)",
-        )
-    if content:
-        raise CelltwinError(f"{path} has unknown tables", got=", ".join(content), expected="[training]")
-    try:
-        return Plan.model_validate(table).model_dump(include=set(table))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CelltwinError(
-            f"{path}: training.{first['loc'][0]}: {first['msg']}",
-            got=first["input"],
-            expected=", ".join(Plan.model_fields),
-        ) from error
 
 
 if __name__ == "__main__":

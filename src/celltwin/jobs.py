@@ -8,10 +8,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 
@@ -117,13 +119,31 @@ def quick(plan: Plan) -> Plan:
     return plan.model_copy(update=fewer)
 
 
-def jobs_of(names: Sequence[str], seeds: Sequence[int], quickly: bool, split: Split) -> list[Job]:
-    """Jobs in the order to start them: bases of others first, models built on one last."""
+def jobs_of(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    quickly: bool,
+    split: Split,
+    changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[Job]:
+    """Jobs in the order to start them: bases of others first, models built on one last.
+
+    `changes` are settings of plans by model. Raises CelltwinError where one is of a model that is not trained here.
+    """
     chosen = list(dict.fromkeys(one for name in names for one in chain(name)))
+    trained = [family.name for family in chosen if family.plan]
+    for name in changes:
+        if name not in trained:
+            raise CelltwinError(
+                f"training.{name} changes nothing",
+                got=f"{name}, which is not trained here",
+                expected=", ".join(trained) or "no [training], as no model is trained",
+            )
     jobs = []
     for family in chosen:
         plan = family.plan and family.plan.for_samples(sum(len(r) for r in split.train))
         plan = quick(plan) if plan and quickly else plan
+        plan = plan and plan.model_copy(update=dict(changes.get(family.name, {})))
         for seed in seeds if family.seeded else seeds[:1]:
             jobs.append(Job(family, seed, plan and plan.model_copy(update={"seed": seed})))
     bases = {job.family.base for job in jobs}

@@ -30,6 +30,7 @@ from celltwin.data.datasets import Dataset
 from celltwin.data.record import PackRecord
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import report
+from celltwin.experiment import of_records
 from celltwin.learning import identification
 from celltwin.learning.pack_training import PackPlan, fit_packs, predict
 from celltwin.learning.training import parameters
@@ -91,6 +92,7 @@ def run(
     seeds: Sequence[int] = (0,),
     quickly: bool = False,
     resume: bool = False,
+    title: str = "",
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
     """Train, score and report; returns what is in metrics.json.
@@ -104,7 +106,15 @@ def run(
         if name not in TITLES:
             raise CelltwinError(f"there is no pack model '{name}'", got=name, expected=", ".join(TITLES))
     measured = dataset.description.pack is not None
-    config = {"task": "pack", "dataset": dataset.name, "models": names, "seeds": list(seeds), "quick": quickly}
+    config = {
+        "title": title,
+        "task": "pack",
+        "dataset": dataset.where,
+        "models": names,
+        "seeds": list(seeds),
+        "quick": quickly,
+        "records": of_records(dataset.records),
+    }
     begin(out, config, resume)
 
     def tell(text: str) -> None:

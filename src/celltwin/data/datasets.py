@@ -36,17 +36,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from celltwin import settings
 from celltwin.data import importers, public
 from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.data.splits import Split, by_patterns, select
@@ -138,6 +137,7 @@ class Dataset:
     records: tuple[Record, ...]
     description: DatasetFile
     path: Path = Path()  # of its dataset.toml
+    where: str = ""  # what loads it again: its registered name, else the absolute path of its dataset.toml
 
     def patterns(self, split: str | None = None) -> dict[str, list[str]]:
         """Globs of each side of the dataset's own split, or of the further one called so ([splits.NAME])."""
@@ -171,7 +171,7 @@ def load(where: str | Path) -> Dataset:
     Raises CelltwinError for an unknown name, a bad dataset.toml, or a record that does not import.
     """
     path = _find(where)
-    description = _describe(path)
+    description = settings.read(path, DatasetFile)
     table = description.records
     root = _root(path, table.root)
     found = _files(path, root, table.files, "records")
@@ -179,7 +179,8 @@ def load(where: str | Path) -> Dataset:
     cells = {name: _cell(description, override) for name, override in description.cells.items()}
     rested = None if table.ocv_table is None else importers.load_ocv_table(root / table.ocv_table)
     records = tuple(_record(file, description, cell, cells, rested) for file in found)
-    return Dataset(_name(path), cell, records, description, path)
+    registered = str(where) in names() and path != Path(where) / "dataset.toml"
+    return Dataset(_name(path), cell, records, description, path, str(where if registered else path.absolute()))
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def characterisation(where: str | Path) -> Characterisation:
     Raises CelltwinError as `load`, where the logs are of several cells, and where one is on a side of the split.
     """
     path = _find(where)
-    description = _describe(path)
+    description = settings.read(path, DatasetFile)
     if description.identification is None:
         records, origin = load(where).split().train, "training record"
     else:
@@ -316,32 +317,6 @@ def _root(path: Path, root: str | None) -> Path:
             fix=f"e.g. export {root.split('/')[0].strip('${}')}=/path/to/the/data",
         )
     return Path(expanded).absolute()
-
-
-def _describe(path: Path) -> DatasetFile:
-    try:
-        return DatasetFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CelltwinError(f"{path} is not valid TOML", got=error, fix="correct the file") from error
-    except ValidationError as error:
-        # A key that is not known tells more than the one that is missed for it.
-        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in first["loc"])
-        fix, got = f"correct {where}", first["input"]
-        if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(), 1)
-            fix = f"did you mean '{near[0]}'?" if near else f"remove {where}"
-        elif first["type"] == "missing":
-            got = ", ".join(first["input"])
-            near = difflib.get_close_matches(str(first["loc"][-1]), list(first["input"]), 1)
-            fix = f"rename '{near[0]}'" if near else f"add {where}"
-        raise CelltwinError(f"{path}: {where}: {first['msg']}", got=got, fix=fix) from error
-
-
-@cache
-def _known_keys() -> tuple[str, ...]:
-    tables = (DatasetFile, CellTable, RecordsTable, IdentificationTable, PackTable, SplitTable, SourceTable)
-    return tuple(field.alias or name for table in tables for name, field in table.model_fields.items())
 
 
 def _cell(description: DatasetFile, override: CellOverride) -> Cell:

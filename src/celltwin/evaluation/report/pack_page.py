@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from celltwin.errors import CelltwinError
 from celltwin.evaluation.report.metrics import number_text
-from celltwin.evaluation.report.page import Section, document, verdict_html
+from celltwin.evaluation.report.page import Section, document, plain_table, verdict_html
 from celltwin.files import read_json
 
 CLOSED_LOOP = (
@@ -129,12 +128,6 @@ def _verdict(metrics: dict[str, Any]) -> str:
     return verdict_html(tiles, findings)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
 def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
     columns, rows = _columns(metrics), []
     for side in metrics["models"][0]["sets"]:
@@ -150,7 +143,7 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
             "Leaderboard",
             f"A discharge ends where the first cell is below {number_text(metrics['cut_off_volt'], 2)} V; the weakest "
             "is the parallel group that ends it. ± is the standard deviation over seeds.",
-            _table(head, rows),
+            plain_table(head, rows),
         )
     ]
     absent = '<p class="muted">The run folder holds no shown.json, so there is nothing to draw here.</p>'
@@ -188,5 +181,5 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
             "across the cell, a loose joint in ohm. Limits let 1 % of healthy cells pass as faulty; the false alarms "
             "are those on other healthy packs."
         )
-        sections.append(("faults", "Faults", text, _table(head, table)))
+        sections.append(("faults", "Faults", text, plain_table(head, table)))
     return sections

@@ -215,6 +215,13 @@ def details_section(dataset: Dataset, config: Any, environment: Any) -> Section:
     return "details", "Split, settings and source", "", content
 
 
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts as HTML."""
+    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
 def filter_html(example: str) -> str:
     """The field that filters the table of all rows."""
     field = f'<input id="filter" type="search" placeholder="{example}">'
