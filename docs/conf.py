@@ -40,8 +40,7 @@ extensions = [
     "commands",
     "gallery",
 ]
-exclude_patterns = ["_build", "_ext", "conf.py", "Thumbs.db"]
-nitpicky = False
+exclude_patterns = ["_build", "_ext", "conf.py", "jupyter_execute"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "celltwin"

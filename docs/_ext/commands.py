@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
+import typer.core
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -22,8 +23,8 @@ def plain(text: str | None) -> str:
 
 def described(name: str, command: Any) -> Iterator[str]:
     """One command as Markdown."""
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and "--help" not in p.opts]
+    arguments = [p for p in command.params if isinstance(p, typer.core.TyperArgument)]
+    options = [p for p in command.params if isinstance(p, typer.core.TyperOption) and "--help" not in p.opts]
     usage = " ".join(["celltwin", name, *("[OPTIONS]" if options else "",), *(_metavar(a) for a in arguments)])
     yield f"## celltwin {name}\n"
     yield plain(command.help) + "\n"
@@ -47,7 +48,7 @@ def described(name: str, command: Any) -> Iterator[str]:
 
 
 def _metavar(parameter: Any) -> str:
-    return str(parameter.metavar or getattr(parameter.type, "name", "text")).replace("|", " or ")
+    return str(parameter.metavar or parameter.name.upper()).replace("|", " or ")
 
 
 class Commands(SphinxDirective):
