@@ -42,6 +42,8 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext", "conf.py", "jupyter_execute"]
 
+smartquotes = False
+
 html_theme = "pydata_sphinx_theme"
 html_title = "celltwin"
 html_static_path = ["_static"]
@@ -76,7 +78,7 @@ nb_execution_excludepatterns = ["*.md"]
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True

@@ -146,7 +146,7 @@ def test_benchmark_names_its_folder_by_itself(run, dataset_folder, tmp_path):
     [
         (["--models", "thevenim"], "did you mean 'thevenin'"),
         (["--data", "dema"], "did you mean 'demo'"),
-        (["--task", "soc"], "--models say voltage; got: --task soc"),
+        (["--task", "soc"], "the models say voltage; got: task soc"),
         (["--resume"], "add --out DIR"),
         (["--split", "warm"], "no split 'warm'; got: warm; expected: cold"),
         (["--out", "/proc/none/run"], "/proc/none"),

@@ -35,13 +35,15 @@ def described(name: str, command: Any) -> Iterator[str]:
             yield f"| `{_metavar(one)}` | {plain(getattr(one, 'help', ''))} |"
         yield ""
     if options:
-        yield "| option | value | default | meaning |\n|---|---|---|---|"
+        yield "| option | value | meaning |\n|---|---|---|"
         for one in options:
             flag = getattr(one, "is_flag", False)
             value = "" if flag else f"`{_metavar(one)}`"
-            default = "" if flag or one.default in (None, ()) or callable(one.default) else f"`{one.default}`"
+            default = (
+                "" if flag or one.default in (None, (), []) or callable(one.default) else f" Default: `{one.default}`."
+            )
             many = " May be given several times." if one.multiple else ""
-            yield f"| {', '.join(f'`{o}`' for o in one.opts)} | {value} | {default} | {plain(one.help)}{many} |"
+            yield f"| {', '.join(f'`{o}`' for o in one.opts)} | {value} | {plain(one.help)}{default}{many} |"
         yield ""
     if command.epilog:
         yield f"```text\n{plain(command.epilog).removeprefix('Example: ')}\n```\n"

@@ -83,6 +83,13 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
         lines.append("")
 
 
+def _signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> Any:
+    """Defaults that are no Python would keep the whole from being read as such."""
+    return (signature and re.sub(r"<(factory|object|function)[^>]*>", "...", signature)), returns
+
+
 def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Fields of a NamedTuple have no docstring of their own; `_replace` and its like are not ours."""
     if type(obj).__name__ == "_tuplegetter" or (getattr(obj, "__doc__", "") or "").startswith("Alias for field"):
@@ -92,5 +99,6 @@ def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any)
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

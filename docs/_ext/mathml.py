@@ -8,18 +8,30 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
+# What the converter does not know, in the words that it knows.
+WORDS = {
+    r"\begin{aligned}": r"\begin{align*}",
+    r"\end{aligned}": r"\end{align*}",
+    r"\begin{bmatrix}": r"\left[\begin{matrix}",
+    r"\end{bmatrix}": r"\end{matrix}\right]",
+}
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """LaTeX as MathML."""
+    for unknown, known in WORDS.items():
+        latex = latex.replace(unknown, known)
+    return convert(latex, display=display)
+
 
 def _inline(self: Any, node: nodes.math) -> None:
-    self.body.append(convert(node.astext()))
+    self.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def _display(self: Any, node: nodes.math_block) -> None:
-    latex = node.astext().strip()
-    if "\\\\" in latex and not latex.startswith("\\begin"):
-        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
-    self.body.append(self.starttag(node, "div", CLASS="math"))
-    self.body.append(convert(latex, display="block"))
+    self.body.append(self.starttag(node, "div", CLASS="equation"))
+    self.body.append(mathml(node.astext().strip(), "block"))
     self.body.append("</div>\n")
     raise nodes.SkipNode
 

@@ -18,6 +18,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+
 from celltwin import jobs, models
 from celltwin.data import datasets
 from celltwin.data.splits import by_patterns
@@ -27,7 +28,11 @@ from celltwin.learning.plan import Plan
 demo = datasets.load("demo")
 split = by_patterns(
     demo.records,
-    {"train": ["A/25degC/Mixed*", "A/25degC/HWFET"], "validate": ["A/25degC/UDDS"], "test": ["A/25degC/US06"]},
+    {
+        "train": ["A/25degC/Mixed*", "A/25degC/HWFET"],
+        "validate": ["A/25degC/UDDS"],
+        "test": ["A/25degC/US06"],
+    },
 )
 plan = Plan(adam_rounds=3, updates=80, chunk=200, episode=12, lanes=20, learning_rate=5e-3)
 network = jobs.train(jobs.Job(models.family("soc-convlstm"), 0, plan), demo, split)
@@ -43,9 +48,15 @@ print("scales in s:", *(f"{tau:.3g}" for tau in network.model.scales))
 record, found = split.test[0], {}
 for fraction in (0.0, 0.25, 0.5, 0.75):
     part = protocol.from_fraction(record, fraction)
-    rows = {name: protocol.evaluate(one, [part])[0] for name, one in (("soc-convlstm", network), ("soc-coulomb", counter))}
+    rows = {
+        name: protocol.evaluate(one, [part])[0]
+        for name, one in (("soc-convlstm", network), ("soc-coulomb", counter))
+    }
     found[fraction] = rows["soc-convlstm"]
-    print(f"start at {100 * fraction:3.0f} %:", *(f"{name} MAE {row['mae']:5.2f} points  " for name, row in rows.items()))
+    print(
+        f"start at {100 * fraction:3.0f} %:",
+        *(f"{name} MAE {row['mae']:5.2f} points  " for name, row in rows.items()),
+    )
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -55,7 +66,11 @@ for fraction, row in found.items():
     soc, std = 100 * row["output"].soc, 100 * row["output"].std
     axes.plot(time, soc, lw=0.9, label=f"woken at {100 * fraction:.0f} %")
     axes.fill_between(time, soc - 1.96 * std, soc + 1.96 * std, alpha=0.15)
-axes.set(xlabel="time in s", ylabel="state of charge in %", title="US06 at 25 °C, with the stated 95 % band")
+axes.set(
+    xlabel="time in s",
+    ylabel="state of charge in %",
+    title="US06 at 25 °C, with the stated 95 % band",
+)
 axes.legend(fontsize=8)
 plt.show()
 
@@ -65,7 +80,12 @@ plt.show()
 
 # %%
 for offset in (-0.3, -0.1, 0.0, 0.1, 0.3):
-    rows = [protocol.evaluate(one, [record], {"current_offset": offset})[0] for one in (network, counter)]
-    print(f"current {offset:+.1f} A: soc-convlstm {rows[0]['mae']:.2f}, soc-coulomb {rows[1]['mae']:.2f} points MAE")
+    rows = [
+        protocol.evaluate(one, [record], {"current_offset": offset})[0]
+        for one in (network, counter)
+    ]
+    print(
+        f"current {offset:+.1f} A: soc-convlstm {rows[0]['mae']:.2f}, soc-coulomb {rows[1]['mae']:.2f} points MAE"
+    )
 within = np.mean([row["coverage"] for row in found.values()])
 print(f"share of samples within the stated 95 % band: {100 * within:.0f} %")

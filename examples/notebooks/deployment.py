@@ -22,6 +22,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+
 import celltwin
 from celltwin.data import datasets
 from celltwin.deploy import c, native
@@ -49,7 +50,13 @@ print("...", header[header.index("typedef struct") :][:900], "...", sep="\n")
 # %%
 demo = datasets.load("demo")
 record = demo.select(["A/25degC/US06"])[0]
-record = replace(record, current=record.current * 3.0 / 5.0, net_capacity=None, cell=twin.cell, initial_soc=float("nan"))
+record = replace(
+    record,
+    current=record.current * 3.0 / 5.0,
+    net_capacity=None,
+    cell=twin.cell,
+    initial_soc=float("nan"),
+)
 python = twin.estimate(record)
 start, inputs = twin.fed(record)
 answers = {}
@@ -57,7 +64,9 @@ for weights in ("real", "int16", "int8"):
     compiled = native.Native(c.emit(twin, weights=weights))
     answers[weights] = compiled.run(compiled.begin(start), inputs)[:, 0]
     far = 100 * np.abs(answers[weights] - python.soc).max()
-    print(f"weights {weights:5s}: C and Python differ by {far:.5f} points of state of charge at most")
+    print(
+        f"weights {weights:5s}: C and Python differ by {far:.5f} points of state of charge at most"
+    )
 
 # %%
 figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 4.6), layout="constrained")
@@ -66,7 +75,12 @@ above.plot(record.time, 100 * answers["int8"], "--", label="C, int8 weights")
 above.set(ylabel="estimate in %", title="The same step, in two languages")
 above.legend()
 for weights in ("real", "int8"):
-    below.semilogy(record.time, 1e-9 + 100 * np.abs(answers[weights] - python.soc), lw=0.7, label=f"C, {weights}")
+    below.semilogy(
+        record.time,
+        1e-9 + 100 * np.abs(answers[weights] - python.soc),
+        lw=0.7,
+        label=f"C, {weights}",
+    )
 below.set(xlabel="time in s", ylabel="difference in points")
 below.legend()
 plt.show()
@@ -79,8 +93,14 @@ plt.show()
 # %%
 stream = Stream(twin)
 for time, voltage in ((0.0, 3.71), (1.0, 3.70), (1.0, 3.70), (4.5, float("nan")), (5.5, 3.69)):
-    print(f"{time:3.1f} s, {voltage} V ->", stream.push(Sample(time=time, voltage=voltage, current=-1.2, temperature=24.8)))
+    print(
+        f"{time:3.1f} s, {voltage} V ->",
+        stream.push(Sample(time=time, voltage=voltage, current=-1.2, temperature=24.8)),
+    )
 stream.save(folder / "bms.json")
 again = Stream(twin)
 again.resume(folder / "bms.json")
-print("after a restart:", again.push(Sample(time=6.5, voltage=3.69, current=-1.2, temperature=24.8)))
+print(
+    "after a restart:",
+    again.push(Sample(time=6.5, voltage=3.69, current=-1.2, temperature=24.8)),
+)

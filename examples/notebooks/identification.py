@@ -18,6 +18,7 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+
 from celltwin.data import datasets
 from celltwin.data.domain import Domain
 from celltwin.evaluation import protocol
@@ -41,8 +42,13 @@ plt.show()
 # %%
 found = identify(logs, demo.cell, pairs=2)
 circuit = found.circuit
-print(f"capacity {circuit.capacity_ah:.3f} Ah, {circuit.pairs} RC pairs, {1e3 * found.rmse:.2f} mV over {len(found.runs)} runs")
-print("time constants in s at half charge:", *(f"{np.interp(0.5, circuit.soc, tau[:, 0]):.0f}" for tau in circuit.tau))
+print(
+    f"capacity {circuit.capacity_ah:.3f} Ah, {circuit.pairs} RC pairs, {1e3 * found.rmse:.2f} mV over {len(found.runs)} runs"
+)
+print(
+    "time constants in s at half charge:",
+    *(f"{np.interp(0.5, circuit.soc, tau[:, 0]):.0f}" for tau in circuit.tau),
+)
 for note in found.notes:
     print("note:", note)
 
@@ -50,11 +56,26 @@ for note in found.notes:
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 left.plot(100 * circuit.ocv_soc, circuit.ocv[:, 0])
 left.set(xlabel="state of charge in %", ylabel="open-circuit voltage in V")
-tables = {"R0": ("r0", circuit.r0)} | {f"R{n + 1}": ("r", table) for n, table in enumerate(circuit.r)}
+tables = {"R0": ("r0", circuit.r0)} | {
+    f"R{n + 1}": ("r", table) for n, table in enumerate(circuit.r)
+}
 for n, (name, (kind, table)) in enumerate(tables.items()):
     error = circuit.standard_error.get(kind)
-    error = np.zeros(len(circuit.soc)) if error is None else (error if kind == "r0" else error[n - 1])[:, 0]
-    right.errorbar(100 * circuit.soc, 1e3 * table[:, 0], 1e3 * error, fmt="o-", ms=3, lw=1, capsize=2, label=name)
+    error = (
+        np.zeros(len(circuit.soc))
+        if error is None
+        else (error if kind == "r0" else error[n - 1])[:, 0]
+    )
+    right.errorbar(
+        100 * circuit.soc,
+        1e3 * table[:, 0],
+        1e3 * error,
+        fmt="o-",
+        ms=3,
+        lw=1,
+        capsize=2,
+        label=name,
+    )
 right.set(xlabel="state of charge in %", ylabel="resistance in mΩ, ± standard error")
 right.legend()
 plt.show()
@@ -66,8 +87,10 @@ plt.show()
 # %%
 one = Twin("thevenin", Thevenin.of(circuit), Domain.of(found.runs), found.cell)
 for row in protocol.evaluate(one, demo.select(["A/25degC/UDDS", "A/25degC/US06"])):
-    print(f"{row['cycle']}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.0f} mV, bias {row['bias']:+.1f} mV,",
-          f"{100 * row['out_of_domain']:.0f} % of the samples outside of what the pulses showed")
+    print(
+        f"{row['cycle']}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.0f} mV, bias {row['bias']:+.1f} mV,",
+        f"{100 * row['out_of_domain']:.0f} % of the samples outside of what the pulses showed",
+    )
 
 # %% [markdown]
 # On the command line this is `celltwin identify demo --out cell.json`, which also takes your own files and writes the

@@ -19,6 +19,7 @@
 
 # %%
 import matplotlib.pyplot as plt
+
 from celltwin import jobs, models
 from celltwin.data import datasets
 from celltwin.data.domain import Domain
@@ -31,22 +32,36 @@ from celltwin.twin import Twin
 
 demo = datasets.load("demo")
 split = by_patterns(
-    demo.records, {"train": ["A/25degC/Mixed*"], "validate": ["A/25degC/UDDS"], "test": ["A/25degC/US06"]}
+    demo.records,
+    {"train": ["A/25degC/Mixed*"], "validate": ["A/25degC/UDDS"], "test": ["A/25degC/US06"]},
 )
-print({side: [f"{r.name}, {len(r)} s" for r in getattr(split, side)] for side in ("train", "validate", "test")})
+print(
+    {
+        side: [f"{r.name}, {len(r)} s" for r in getattr(split, side)]
+        for side in ("train", "validate", "test")
+    }
+)
 
 # %% [markdown]
 # The circuit that the hybrid stands on was identified from pulses (`celltwin identify demo`); no drive cycle was used. Pulses of 1C
 # told it little about 3C, which the network then has to make up for.
 
 # %%
-circuit = Twin("thevenin", Thevenin.of(demo_circuit()), Domain.of(split.train), demo.cell, {"training_seconds": 0.0})
+circuit = Twin(
+    "thevenin",
+    Thevenin.of(demo_circuit()),
+    Domain.of(split.train),
+    demo.cell,
+    {"training_seconds": 0.0},
+)
 plan = Plan(adam_rounds=4, updates=80, chunk=200, lanes=24, learning_rate=5e-3)
 twins = {"circuit from pulses": circuit}
 for name, base in (("narx", None), ("hybrid", circuit)):
     twins[name] = jobs.train(jobs.Job(models.family(name), 0, plan), demo, split, base)
-    print(f"{name}: {twins[name].card['parameters']:,} parameters, best round on UDDS:",
-          f"{min(p['validate'] for p in twins[name].card['history']):.1f} mV")
+    print(
+        f"{name}: {twins[name].card['parameters']:,} parameters, best round on UDDS:",
+        f"{min(p['validate'] for p in twins[name].card['history']):.1f} mV",
+    )
 
 # %% [markdown]
 # From its first sample on, a twin gets current and temperature alone. What it feeds back is its own past, so an error is
@@ -55,11 +70,15 @@ for name, base in (("narx", None), ("hybrid", circuit)):
 # %%
 rows = {name: protocol.evaluate(one, split.test)[0] for name, one in twins.items()}
 for name, row in rows.items():
-    print(f"{name:20s} RMSE {row['rmse']:5.1f} mV   worst {row['max']:5.0f} mV   in transients {row['rmse_transient']:.1f} mV")
+    print(
+        f"{name:20s} RMSE {row['rmse']:5.1f} mV   worst {row['max']:5.0f} mV   in transients {row['rmse_transient']:.1f} mV"
+    )
 
 # %%
 record = split.test[0]
-figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 5), height_ratios=[2, 1], layout="constrained")
+figure, (above, below) = plt.subplots(
+    2, 1, sharex=True, figsize=(8, 5), height_ratios=[2, 1], layout="constrained"
+)
 above.plot(record.time, record.voltage, color="black", lw=0.8, label="measured")
 for name, row in rows.items():
     simulated = row["output"].voltage
@@ -79,4 +98,6 @@ plt.show()
 cold = demo.select(["A/n10degC/US06"])
 for name in ("circuit from pulses", "narx", "hybrid"):
     row = protocol.evaluate(twins[name], cold)[0]
-    print(f"{name:20s} RMSE {row['rmse']:6.1f} mV, {100 * row['out_of_domain']:.0f} % of the samples outside the domain")
+    print(
+        f"{name:20s} RMSE {row['rmse']:6.1f} mV, {100 * row['out_of_domain']:.0f} % of the samples outside the domain"
+    )

@@ -20,18 +20,18 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.spatial import cKDTree
+
 from celltwin.data import datasets
 from celltwin.data.domain import Domain
 from celltwin.data.splits import refuse_label, refuse_seen
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, simulate_records
 from celltwin.evaluation import protocol
+from celltwin.interface import simulate_records
 from celltwin.models.baselines import Ohmic
 from celltwin.physics.charge import advance, full_of
-from scipy.spatial import cKDTree
 
 demo = datasets.load("demo")
-split = demo.split()
 train, test = demo.select(["A/25degC/Mixed*"]), demo.select(["A/25degC/US06"])[0]
 
 
@@ -50,9 +50,14 @@ def regressors(v1, v2, i0, i1, soc):
     return np.array([v1, v2, i0, i1, soc, 1.0])
 
 
-rows = [regressors(r.voltage[k - 1], r.voltage[k - 2], r.current[k], r.current[k - 1], r.soc[k])
-        for r in train for k in range(2, len(r))]
-weights = np.linalg.lstsq(np.array(rows), np.concatenate([r.voltage[2:] for r in train]), rcond=None)[0]
+rows = [
+    regressors(r.voltage[k - 1], r.voltage[k - 2], r.current[k], r.current[k - 1], r.soc[k])
+    for r in train
+    for k in range(2, len(r))
+]
+weights = np.linalg.lstsq(
+    np.array(rows), np.concatenate([r.voltage[2:] for r in train]), rcond=None
+)[0]
 ahead, closed = test.voltage.copy(), test.voltage.copy()
 for k in range(2, len(test)):
     known = test.current[k], test.current[k - 1], test.soc[k]
@@ -65,7 +70,9 @@ figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
 axes.plot(test.time, test.voltage, "k", lw=0.8, label="measured")
 axes.plot(test.time, ahead, "C2", lw=0.6, label="one step ahead")
 axes.plot(test.time, closed, "C3", lw=0.8, label="the same model, closed loop")
-axes.set(xlabel="time in s", ylabel="voltage in V", title="Teacher forcing flatters")
+axes.set(
+    xlabel="time in s", ylabel="voltage in V", title="Teacher forcing flatters", xlim=(600, 900)
+)
 axes.legend(fontsize=8)
 plt.show()
 
@@ -84,16 +91,32 @@ def trailing(values, window=100):
 
 
 def features(record, leak):
-    columns = [record.voltage, record.current, record.filled_temperature, trailing(record.voltage), trailing(record.current)]
-    return np.stack([*columns, *([trailing(record.soc)] if leak else []), np.ones(len(record))], axis=1)
+    columns = [
+        record.voltage,
+        record.current,
+        record.filled_temperature,
+        trailing(record.voltage),
+        trailing(record.current),
+    ]
+    return np.stack(
+        [*columns, *([trailing(record.soc)] if leak else []), np.ones(len(record))], axis=1
+    )
 
 
 for leak in (False, True):
-    w = np.linalg.lstsq(np.concatenate([features(r, leak) for r in train]), np.concatenate([r.soc for r in train]), rcond=None)[0]
-    print(f"linear regression {'with the mean of the label' if leak else 'on sensors and their means'}:",
-          f"{100 * np.mean(np.abs(features(test, leak) @ w - test.soc)):.2f} points MAE")
+    w = np.linalg.lstsq(
+        np.concatenate([features(r, leak) for r in train]),
+        np.concatenate([r.soc for r in train]),
+        rcond=None,
+    )[0]
+    print(
+        f"linear regression {'with the mean of the label' if leak else 'on sensors and their means'}:",
+        f"{100 * np.mean(np.abs(features(test, leak) @ w - test.soc)):.2f} points MAE",
+    )
 try:
-    refuse_label({"mean SOC": trailing(test.soc)}, {"mean SOC": ["voltage_volt"]}, test.soc)  # a false declaration
+    refuse_label(
+        {"mean SOC": trailing(test.soc)}, {"mean SOC": ["voltage_volt"]}, test.soc
+    )  # a false declaration
 except CelltwinError as refused:
     print("refused:", refused)
 
@@ -110,15 +133,25 @@ def remembered(x, y, x_test, y_test):
 
 
 def seen(record):
-    slow = [trailing(column, 500) for column in (record.voltage, record.current / 10.0, record.filled_temperature / 50.0)]
-    return np.c_[features(record, leak=False)[:, :5] * [1.0, 0.1, 0.02, 1.0, 0.1], np.stack(slow, axis=1)]
+    slow = [
+        trailing(column, 500)
+        for column in (record.voltage, record.current / 10.0, record.filled_temperature / 50.0)
+    ]
+    return np.c_[
+        features(record, leak=False)[:, :5] * [1.0, 0.1, 0.02, 1.0, 0.1], np.stack(slow, axis=1)
+    ]
 
 
 x, y = np.concatenate([seen(r) for r in train]), np.concatenate([r.soc for r in train])
 order = np.random.default_rng(0).permutation(len(x))
 held, kept = order[: len(x) // 5], order[len(x) // 5 :]
-at_random, by_cycle = remembered(x[kept], y[kept], x[held], y[held]), remembered(x, y, seen(test), test.soc)
-print(f"a random fifth held back: {at_random:.2f} points MAE; a whole cycle held back: {by_cycle:.2f}")
+at_random, by_cycle = (
+    remembered(x[kept], y[kept], x[held], y[held]),
+    remembered(x, y, seen(test), test.soc),
+)
+print(
+    f"a random fifth held back: {at_random:.2f} points MAE; a whole cycle held back: {by_cycle:.2f}"
+)
 
 # %% [markdown]
 # *In celltwin* splits are by whole cycle, cell or temperature, and a record on two sides is refused by its content.
@@ -130,10 +163,20 @@ print(f"a random fifth held back: {at_random:.2f} points MAE; a whole cycle held
 # %%
 cold = demo.split("temperature")
 record = cold.test[0]
-for name, records in (("training records", cold.train), ("all records", cold.train + cold.test)):
+for name, records in (
+    ("training records", cold.train),
+    ("all records", cold.train + cold.test),
+):
     domain = Domain.of(records)
-    inside = domain.contains(*(jnp.asarray(c, jnp.float32) for c in (record.current, record.filled_temperature, record.soc, record.dt)))
-    print(f"scaled by {name}: {100 * (1 - np.mean(inside)):.0f} % of {record.label} is outside of the training domain")
+    inside = domain.contains(
+        *(
+            jnp.asarray(c, jnp.float32)
+            for c in (record.current, record.filled_temperature, record.soc, record.dt)
+        )
+    )
+    print(
+        f"scaled by {name}: {100 * (1 - np.mean(inside)):.0f} % of {record.label} is outside of the training domain"
+    )
 try:
     refuse_seen(Domain.of(cold.train + cold.test), cold)
 except CelltwinError as refused:
@@ -150,9 +193,13 @@ for n, r in enumerate(demo.select(["A/n10degC/HWFET", "A/25degC/HWFET", "A/40deg
     stretched = (r.soc - r.soc.min()) / (r.soc.max() - r.soc.min())
     axes.plot(r.time, 100 * r.soc, f"C{n}", label=f"{r.ambient_degC:g} °C")
     axes.plot(r.time, 100 * stretched, f"C{n}--", lw=0.8)
-    print(f"HWFET at {r.ambient_degC:3.0f} °C ends at {100 * r.soc[-1]:4.1f} %; normalised per file, its label is wrong by",
-          f"{100 * np.mean(np.abs(stretched - r.soc)):.1f} points in the mean, {100 * np.max(np.abs(stretched - r.soc)):.1f} at most")
-axes.set(xlabel="time in s", ylabel="state of charge in %", title="Dashed: normalised in every file")
+    print(
+        f"HWFET at {r.ambient_degC:3.0f} °C ends at {100 * r.soc[-1]:4.1f} %; normalised per file, its label is wrong by",
+        f"{100 * np.mean(np.abs(stretched - r.soc)):.1f} points in the mean, {100 * np.max(np.abs(stretched - r.soc)):.1f} at most",
+    )
+axes.set(
+    xlabel="time in s", ylabel="state of charge in %", title="Dashed: normalised in every file"
+)
 axes.legend()
 plt.show()
 
@@ -167,7 +214,9 @@ plt.show()
 n, dt, capacity = 1_728_000, 0.1, 4.93
 current = np.full(n, -0.005, np.float32)
 exact = 0.9 + np.cumsum(current.astype(float)) * dt / 3600 / capacity
-naive = np.cumsum(np.r_[np.float32(0.9), current * np.float32(dt / 3600 / capacity)], dtype=np.float32)[1:]
+naive = np.cumsum(
+    np.r_[np.float32(0.9), current * np.float32(dt / 3600 / capacity)], dtype=np.float32
+)[1:]
 
 
 @jax.jit
@@ -192,7 +241,9 @@ for name, soc in (("single precision", naive), ("compensated, as in celltwin", c
 for fraction in (0.0, 0.25, 0.5, 0.75):
     part = protocol.from_fraction(test, fraction)
     guess = 1.0 + (part.soc - part.soc[0])
-    print(f"woken at {100 * fraction:2.0f} % of the cycle: {100 * np.mean(np.abs(guess - part.soc)):5.1f} points MAE")
+    print(
+        f"woken at {100 * fraction:2.0f} % of the cycle: {100 * np.mean(np.abs(guess - part.soc)):5.1f} points MAE"
+    )
 
 # %% [markdown]
 # ## 8. R² alone
@@ -200,4 +251,6 @@ for fraction in (0.0, 0.25, 0.5, 0.75):
 
 # %%
 row = protocol.score(test, simulate_records(Ohmic.create(train), [test])[0].voltage)
-print(f"R² {row['r2']:.3f}, NRMSE {100 * row['nrmse']:.1f} %  and yet  RMSE {row['rmse']:.0f} mV, worst {row['max']:.0f} mV")
+print(
+    f"R² {row['r2']:.3f}, NRMSE {100 * row['nrmse']:.1f} %  and yet  RMSE {row['rmse']:.0f} mV, worst {row['max']:.0f} mV"
+)

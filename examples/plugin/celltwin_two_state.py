@@ -2,8 +2,8 @@
 
     V = U(soc, T) + R(T) I + x_1 + x_2        x_i <- a_i x_i + (1 - a_i) R_i I,   a_i = exp(-dt / tau_i)
 
-G. L. Plett, Battery Management Systems I (2015), ch. 2. Resistances and time constants are positive by construction: their
-logarithms are the parameters. The discretisation is exact for a current that is held over the step.
+G. L. Plett, Battery Management Systems I (2015), ch. 2. Resistances and time constants are positive by construction:
+their logarithms are the parameters. The discretisation is exact for a current that is held over the step.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import Array
+
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.learning.plan import Plan
 from celltwin.models import Family
 from celltwin.models.baselines import Ohmic
 from celltwin.physics.charge import Charge, advance, full_of
-from jax import Array
 
 
 class TwoStateModelState(NamedTuple):

@@ -19,11 +19,29 @@ import pyarrow as pa
 from celltwin.data import repair
 from celltwin.data.columns import Column, any_match, numbers, recognise, seconds, split_header
 from celltwin.data.record import Cell, PackRecord, Record
-from celltwin.data.sheets import Sheet, decode, find_header, read_cycler, read_matlab, read_parquet, read_text
+from celltwin.data.sheets import (
+    Sheet,
+    decode,
+    find_header,
+    read_cycler,
+    read_frame,
+    read_matlab,
+    read_parquet,
+    read_text,
+)
 from celltwin.data.sign import SignVerdict, check_sign, counter_ratio
 from celltwin.errors import CelltwinError
 
-__all__ = ["FORMATS", "Format", "SignVerdict", "ambient_from_path", "check_sign", "load", "load_ocv_table"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "SignVerdict",
+    "ambient_from_path",
+    "check_sign",
+    "from_frame",
+    "load",
+    "load_ocv_table",
+]
 
 LEAST_CELL_VOLTAGE = 1.0  # V; a table that stays below is one of hysteresis
 
@@ -117,7 +135,27 @@ def load(
             sheet = read_cycler(path)
         except CelltwinError:
             raise error from None
-    return _record(path, fmt, sheet, current_sign, cell, ambient_degC, name)
+    name = name or path.name.removesuffix(path.suffix).removesuffix(".bdf")
+    signed = fmt.signed or path.suffix == ".parquet"
+    return _record(sheet, path, signed, current_sign, cell, ambient_degC, name)
+
+
+def from_frame(
+    frame: Any,
+    *,
+    current_sign: str | None = None,
+    cell: Cell | None = None,
+    ambient_degC: float | None = None,
+    name: str = "frame",
+) -> Record | PackRecord:
+    """The log in a table of pandas, polars, Arrow, or whatever else has Arrow's stream interface.
+
+    Columns are recognised by their names as those of a file are, and the log is checked in the same way; see `load`
+    for the options. The way back: `record.table().to_pandas()`, `polars.DataFrame(record)`.
+    """
+    if current_sign not in (None, "charge", "discharge"):
+        raise CelltwinError("unknown current_sign", got=current_sign, expected="charge or discharge")
+    return _record(read_frame(frame, name), Path(name), True, current_sign, cell, ambient_degC, name)
 
 
 def _format(path: Path, wanted: str | None) -> Format:
@@ -139,18 +177,16 @@ def _format(path: Path, wanted: str | None) -> Format:
 
 
 def _record(
-    path: Path,
-    fmt: Format,
     sheet: Sheet,
+    path: Path,
+    signed: bool,
     current_sign: str | None,
     cell: Cell | None,
     ambient_degC: float | None,
-    name: str | None,
+    name: str,
 ) -> Record:
-    name = name or path.name.removesuffix(path.suffix).removesuffix(".bdf")
     rows, notes = _rows(sheet)
     notes += sheet.notes
-    signed = fmt.signed or path.suffix == ".parquet"
     rows = repair.drop_unknown(rows, notes)
     if not signed and current_sign is None:
         rows["current"] = _signed_by_mode(rows, notes)

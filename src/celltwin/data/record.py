@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -190,6 +191,10 @@ class Record:
         if self.net_capacity is not None:
             columns[NET_CAPACITY] = self.net_capacity
         return pa.table(columns | dict(extra or {}))
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """So that `polars.DataFrame(record)`, `pyarrow.table(record)` and others take a record as it is."""
+        return self.table().__arrow_c_stream__(requested_schema)
 
     def save(self, path: str | Path) -> None:
         """Write the record as Battery Data Format parquet."""

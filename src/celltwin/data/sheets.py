@@ -12,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -201,11 +202,32 @@ def read_parquet(path: Path) -> Sheet:
     return Sheet(headers, lambda wanted: [_plain_column(table.column(index)) for index in wanted])
 
 
+def read_frame(frame: Any, name: str) -> Sheet:
+    """A table in memory that Arrow understands: of pandas, polars, Arrow itself."""
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False) if _is_pandas(frame) else pa.table(frame)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise unreadable(
+            Path(name), "is no table", f"{type(frame).__name__}: {str(error)[:200]}", "give a DataFrame or Arrow table"
+        ) from error
+    headers = [str(header) for header in table.column_names]
+    _require(Path(name), roles_in(headers), headers)
+    return Sheet(headers, lambda wanted: [_plain_column(table.column(index)) for index in wanted])
+
+
+def _is_pandas(frame: Any) -> bool:
+    return type(frame).__module__.partition(".")[0] == "pandas"
+
+
 def _plain_column(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array
+    return (
+        array.cast(pa.string())
+        if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type)
+        else array
+    )
 
 
 def read_matlab(path: Path) -> Sheet:

@@ -1,10 +1,12 @@
-"""Circuits to and from the formats of other tools.
+"""Circuits and simulations to and from the formats of other tools.
 
     circuit = exchange.load("cell.json")                 # ECM-PS, celltwin's own documents exactly
     exchange.save(circuit, "cell.json")
     circuit = exchange.from_bpx("cell_bpx.json", r0=0.02)
     parameters = exchange.to_thevenin(circuit, soc=0.9, temperature=10.0)
     model, values = exchange.to_pybamm(exchange.on_branch(circuit, "discharge"))
+    record = exchange.record_of(solution, cell=cell, initial_soc=1.0)  # of PyBaMM, to learn a twin from
+    solution = exchange.Solution(record, twin.simulate(record))        # as PyBaMM's, solution["Voltage [V]"].entries
 
 | tool                    | in | out | what it does not know                                        |
 | ----------------------- | -- | --- | ------------------------------------------------------------ |
@@ -22,8 +24,10 @@ from celltwin.exchange.ecm_ps import circuit_of, document_of, load, save
 from celltwin.exchange.nrel import from_thevenin, to_thevenin
 from celltwin.exchange.pybamm import from_pybamm, to_pybamm
 from celltwin.exchange.reduction import linear, on_branch, one_mode
+from celltwin.exchange.solution import Solution, record_of
 
 __all__ = [
+    "Solution",
     "circuit_of",
     "document_of",
     "from_bpx",
@@ -33,6 +37,7 @@ __all__ = [
     "load",
     "on_branch",
     "one_mode",
+    "record_of",
     "save",
     "to_pybamm",
     "to_thevenin",
