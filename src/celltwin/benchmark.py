@@ -229,6 +229,8 @@ def _score_soc(family: models.Family, twins: Sequence[Twin], split: Split, out: 
     }
     for key in ("mae", "rmse", "max", "max_settled", "coverage", "nees"):
         overall[key] = float(np.mean([figures[key] for _, figures in by_seed]))
+    innovations = [value for one in twins if (value := protocol.nis(one, split.test)) is not None]
+    overall["nis"] = float(np.mean(innovations)) if innovations else None
     log.info("%s: test MAE %.3f points over all starts", family.name, overall["headline"])
     state = twins[0].model.init(unknown_start(split.test[0]))
     return {

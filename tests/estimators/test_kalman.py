@@ -12,10 +12,14 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 import reference
-from celltwin.estimators.kalman import THETA, UNITS, Kalman, Noise, triangular
+from celltwin.data.domain import Domain
+from celltwin.estimators.coulomb import Coulomb
+from celltwin.estimators.kalman import THETA, UNITS, Innovations, Kalman, Noise, triangular
+from celltwin.evaluation import protocol
 from celltwin.interface import Measurement, Start, estimate_records, measurements_of, run, unknown_start
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.thevenin import Thevenin
+from celltwin.twin import Twin
 
 KINDS = ("ekf", "ukf", "ckf")
 CAPACITY = 1.0
@@ -61,12 +65,15 @@ NOISE = Noise(
 )
 
 
-def textbook(y: Measurement, soc: float, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The Kalman filter of soc, v1, b and e, as a textbook has it: predict, then correct, with full covariances."""
+def textbook(y: Measurement, soc: float, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The Kalman filter of soc, v1, b and e, as a textbook has it: predict, then correct, with full covariances.
+
+    State of charge, its deviation, and the innovation over its own, squared.
+    """
     x, p = np.array([soc, 0.0, 0.0, 0.0]), covariance.copy()
     reading, error = np.exp(NOISE.reading[0]) * UNITS["error"], np.exp(NOISE.error[0]) * UNITS["error"]
     second, walk = np.exp(NOISE.error_second), np.exp(NOISE.walk)
-    means, stds = [], []
+    means, stds, squares = [], [], []
     for voltage, current, dt in zip(y.voltage, y.current, y.dt, strict=True):
         a, fade = np.exp(-dt / TAU), np.exp(-dt / second)
         per_second = np.array([UNITS["soc"] * walk[0], UNITS["pair"] * walk[1], UNITS["offset"] * walk[2]]) ** 2 / 3600
@@ -85,11 +92,13 @@ def textbook(y: Measurement, soc: float, covariance: np.ndarray) -> tuple[np.nda
         p = f @ (p + q) @ f.T
         s = h @ p @ h + reading**2
         k = p @ h / s
-        x = x + k * (voltage - (OCV[0] + h @ x + R0 * current))
+        innovation = voltage - (OCV[0] + h @ x + R0 * current)
+        x = x + k * innovation
         p = (np.eye(4) - np.outer(k, h)) @ p
         means.append(x[0])
         stds.append(np.sqrt(p[0, 0]))
-    return np.array(means), np.array(stds)
+        squares.append(innovation**2 / s)
+    return np.array(means), np.array(stds), np.array(squares)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,9 +116,11 @@ def test_on_a_linear_cell_every_filter_is_the_kalman_filter(kind, in_double):
     scale = np.asarray(made.units)[:4][[0, 1, 2, 3]]
     root = np.asarray(state.root)[:4, :4] * scale[:, None]
     estimated = run(made, state, Measurement(*(jnp.asarray(c) for c in y)))[1]
-    mean, std = textbook(y, float(state.model.charge.soc), root @ root.T)
+    mean, std, squared = textbook(y, float(state.model.charge.soc), root @ root.T)
     np.testing.assert_allclose(estimated.soc, mean, atol=1e-6)
     np.testing.assert_allclose(estimated.std, std, atol=1e-6)
+    innovations = run(Innovations(made), state, Measurement(*(jnp.asarray(c) for c in y)))[1]
+    np.testing.assert_allclose(innovations.squared, squared, rtol=1e-4, atol=1e-6)
     assert np.ptp(mean) > 0.05  # there was something to follow
 
 
@@ -187,6 +198,20 @@ def test_a_silent_voltage_leaves_the_count_and_doubt_grows(circuit):
     counted = np.diff(record.soc[199:])
     np.testing.assert_allclose(np.diff(estimated.soc[199:]), counted, atol=0.05 * np.abs(counted).max())
     assert estimated.std[-1] > estimated.std[199]
+
+
+def test_innovations_are_judged_where_there_are_any(circuit, split):
+    record = reference.drive("a", seed=4, samples=400)
+    silent = replace(record, voltage=np.where(np.arange(400) < 200, record.voltage, np.nan))
+    squared = estimate_records(Innovations(Kalman.create(circuit)), [silent])[0].squared
+    assert np.isfinite(squared[:200]).all()
+    assert np.isnan(squared[200:]).all()
+    filter_, counter = (
+        Twin(name, model, Domain.of(split.train), reference.CELL, {}, "soc")
+        for name, model in (("soc-ekf", Kalman.create(circuit)), ("soc-coulomb", Coulomb.create(split.train)))
+    )
+    assert protocol.nis(filter_, [silent]) == pytest.approx(np.mean(squared[:200]), rel=1e-3)
+    assert protocol.nis(counter, [silent]) is None
 
 
 def test_any_voltage_model_fits_into_the_filter(twins):

@@ -157,6 +157,10 @@ class Kalman(eqx.Module):
         return KalmanState(begun, jnp.zeros(len(THETA), dtype), root / self.units[:, None], held)
 
     def step(self, state: KalmanState, y: Measurement) -> tuple[KalmanState, Estimate]:
+        return self.surprised(state, y)[:2]
+
+    def surprised(self, state: KalmanState, y: Measurement) -> tuple[KalmanState, Estimate, Array, Array]:
+        """The step, and besides the voltage's innovation (V) and the variance (V^2) that the filter expected of it."""
         known = measured(y.voltage)
         capacity = _charge(state.model).capacity
         current = jnp.where(jnp.isfinite(y.current), y.current, state.held[0])
@@ -204,7 +208,8 @@ class Kalman(eqx.Module):
         correction = shift + gain * (innovation / UNITS["error"])
         after, theta = self._moved(after, theta, correction)
         soc, std = _charge(after).soc, UNITS["soc"] * jnp.sqrt(jnp.sum(root[1, 1:] ** 2))
-        return KalmanState(after, theta, root[1:, 1:], jnp.stack([current, temperature])), Estimate(soc, std)
+        state = KalmanState(after, theta, root[1:, 1:], jnp.stack([current, temperature]))
+        return state, Estimate(soc, std), innovation, expected
 
     def _levels(self, temperature: Array) -> tuple[Array, Array, Array]:
         """Standard deviations: of theta at the start [4], of a reading (V) and of e (V) at a temperature."""
@@ -269,6 +274,28 @@ class Kalman(eqx.Module):
         shift, mean = weights @ states, weights @ voltages
         scale = jnp.sqrt(weights)
         return (scale[:, None] * (states - shift)).T, scale * (voltages - mean), shift, mean
+
+
+class Innovation(NamedTuple):
+    """Beside an estimate's `soc`: the innovation of its voltage over the deviation that the filter expected of it,
+    squared; NaN where no voltage was measured. Its mean is 1 where the filter is honest (NIS).
+    """
+
+    soc: Array
+    squared: Array
+
+
+class Innovations(eqx.Module):
+    """A filter that says its innovations in place of its doubt: to judge it, not to use it."""
+
+    filter: Kalman
+
+    def init(self, start: Start) -> KalmanState:
+        return self.filter.init(start)
+
+    def step(self, state: KalmanState, y: Measurement) -> tuple[KalmanState, Innovation]:
+        state, estimate, innovation, expected = self.filter.surprised(state, y)
+        return state, Innovation(estimate.soc, jnp.where(measured(y.voltage), innovation**2 / expected, jnp.nan))
 
 
 def triangular(m: Array) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 
 from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.errors import CelltwinError
+from celltwin.estimators.kalman import Innovations, Kalman
 from celltwin.interface import CHUNK, POINT, estimate_records, simulate_records
 from celltwin.learning.tasks import MILLIVOLT
 from celltwin.twin import Twin
@@ -131,6 +132,18 @@ def evaluate(twin: Twin, records: Sequence[Record], faults: Mapping[str, float] 
             | {"record": record, "output": output, "in_domain": inside}
         )
     return rows
+
+
+def nis(twin: Twin, records: Sequence[Record]) -> float | None:
+    """Mean normalised innovation squared of a Kalman filter over records, its start unknown; 1 is honest.
+
+    None for an estimator that has no innovations.
+    """
+    if not isinstance(twin.model, Kalman):
+        return None
+    innovations: Any = Innovations(twin.model)
+    outputs: list[Any] = list(estimate_records(innovations, [twin.with_facts(record) for record in records]))
+    return float(np.mean([np.nanmean(output.squared) for output in outputs]))
 
 
 def figures(row: Row) -> Row:

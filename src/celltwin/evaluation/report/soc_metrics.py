@@ -67,6 +67,7 @@ class EstimateOverall(BaseModel):
     max_settled: float | None = None
     coverage: float | None = None
     nees: float | None = None
+    nis: float | None = None
 
 
 class EstimateEpoch(BaseModel):

@@ -48,6 +48,7 @@ def soc_leaderboard_html(metrics: EstimateMetrics) -> str:
             least_is_best=True,
         )
 
+    filters = any(model.overall.nis is not None for model in metrics.models)
     columns = [
         mae("MAE, all starts", partial(lambda m: m.headline)),
         *(mae(sentence(start.title), partial(_mae_under, start)) for start in metrics.starts),
@@ -56,6 +57,7 @@ def soc_leaderboard_html(metrics: EstimateMetrics) -> str:
         Column("RMSE", lambda m: m.overall.rmse, digits=2, least_is_best=True),
         Column("In band (%)", lambda m: m.overall.coverage, lambda m: percent_text(m.overall.coverage), aim=BAND),
         Column("NEES", lambda m: m.overall.nees, digits=2, aim=1.0),
+        *([Column("NIS", lambda m: m.overall.nis, digits=2, aim=1.0)] if filters else []),
         Column("Parameters", lambda m: m.parameters, digits=0, least_is_best=True),
         Column("Weights (bytes)", lambda m: m.weight_bytes, digits=0, least_is_best=True),
         Column("State (bytes)", lambda m: m.state_bytes, digits=0, least_is_best=True),
