@@ -13,12 +13,13 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-SECTIONS = ("Args:", "Returns:", "Raises:")
+SECTIONS = ("Args:", "Returns:", "Raises:", "Parameters:", "Attributes:")
 
 
 def reworded(lines: list[str]) -> list[str]:
     """Prose with indented blocks as reStructuredText: such a block is shown as it stands."""
     done: list[str] = []
+    lines = _without_rules(lines)
     literal = listed = section = False
     for line in lines:
         indented = line.startswith("    ") or line.startswith("  ")
@@ -26,9 +27,9 @@ def reworded(lines: list[str]) -> list[str]:
             section = True
             done += ["", f"**{line.strip().rstrip(':')}**", ""]
             continue
-        if section and indented:
+        if section and (indented or re.match(r"[\w, ]+: ", line)):
             name, colon, rest = line.strip().partition(": ")
-            if colon and re.fullmatch(r"\w+", name):
+            if colon and re.fullmatch(r"[\w, ]+", name):
                 done.append(f"- ``{name}``: {_escaped(rest)}")
             else:
                 done.append(f"  {_escaped(line.strip())}")
@@ -46,6 +47,12 @@ def reworded(lines: list[str]) -> list[str]:
             literal = False
         done.append(line if literal else ("  " if listed and not bullet else "") + _escaped(line.strip()))
     return [*done, ""]
+
+
+def _without_rules(lines: list[str]) -> list[str]:
+    """Headings that are underlined, as scikit-learn has them, as headings with a colon."""
+    heading = {n for n, line in enumerate(lines[1:]) if re.fullmatch(r"-{4,}", line.strip())}
+    return [f"{line.strip()}:" if n in heading else line for n, line in enumerate(lines) if n - 1 not in heading]
 
 
 def _escaped(text: str) -> str:
@@ -91,10 +98,10 @@ def _signature(
 
 
 def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Fields of a NamedTuple have no docstring of their own; `_replace` and its like are not ours."""
+    """Fields of a NamedTuple have no docstring of their own; what scikit-learn adds is not ours."""
     if type(obj).__name__ == "_tuplegetter" or (getattr(obj, "__doc__", "") or "").startswith("Alias for field"):
         return True
-    return None
+    return True if re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
