@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -12,16 +13,19 @@ from sphinx.application import Sphinx
 WORDS = {
     r"\begin{aligned}": r"\begin{align*}",
     r"\end{aligned}": r"\end{align*}",
-    r"\begin{bmatrix}": r"\left[\begin{matrix}",
-    r"\end{bmatrix}": r"\end{matrix}\right]",
 }
+# Brackets that grow need a font that not every reader has: a matrix gets borders instead (celltwin.css).
+MATRIX = re.compile(r"<mo[^>]*>&#x0005B;</mo><mtable>(.*?)</mtable><mo[^>]*>&#x0005D;</mo>", re.DOTALL)
+# A function's name stands off from its argument, unless that is in brackets.
+NAME = re.compile(r"(?<!<msub>)(?<!<msup>)(?<!<munder>)<mi>(\w{3,})</mi>(?!<mo[^>]*>&#x00028;)")
 
 
 def mathml(latex: str, display: str = "inline") -> str:
     """LaTeX as MathML."""
     for unknown, known in WORDS.items():
         latex = latex.replace(unknown, known)
-    return convert(latex, display=display)
+    made = MATRIX.sub(r'<mtable class="bracketed">\1</mtable>', convert(latex, display=display))
+    return NAME.sub(r'<mi>\1</mi><mspace width="0.17em"/>', made)
 
 
 def _inline(self: Any, node: nodes.math) -> None:
