@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -216,9 +217,16 @@ def details_section(dataset: Dataset, config: Any, environment: Any) -> Section:
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts as HTML."""
-    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    """A table of texts as HTML; columns of numbers alone are set to the right."""
+    numbers = [all(re.match(r"[−\d–]|$", row[i]) for row in rows) for i in range(len(head))]
+    titles = "".join(
+        f"<th{'' if right else ' class=text'}>{escape(name)}</th>" for name, right in zip(head, numbers, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{' data-v' * right}>{escape(cell)}</td>" for cell, right in zip(row, numbers, strict=True))
+        for row in rows
+    )
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -6,5 +6,5 @@ redrawn(() => data.groups.forEach((group) => {
     error_y: { type: "data", array: of.spread.map((v) => v ?? 0), visible: true, thickness: 1 },
   }));
   draw(group.figure, traces, { height: 420, xaxis: axis("", { type: "category" }),
-    yaxis: axis(group.title, { type: "log" }) });
+    yaxis: axis(group.title, { type: "log", dtick: "D2" }) });
 }));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from celltwin.evaluation.report.metrics import figure_text, number_text
 from celltwin.evaluation.report.page import Section, document, plain_table
@@ -25,24 +26,26 @@ def runs_page(runs: Sequence[Run], metric: str | None = None) -> str:
         unit = FIGURES[first.task][1]
         models = ranked(group, chosen)
         text = f"{chosen} in {unit} on the test records; ± is the standard deviation over seeds. Least is best."
-        figure = f'<div class="figure" id="runs-{number}"></div>'
+        several = len(group) > 1
+        figure = f'<div class="figure" id="runs-{number}"></div>' if several else ""
         heading = f"{escape(first.dataset)}: {first.task}"
         sections.append((f"group-{number}", heading, text, figure + _best(group, chosen, models) + _listed(group)))
-        drawn.append(
-            {
-                "figure": f"runs-{number}",
-                "title": f"{chosen} in {unit}",
-                "runs": [run.name for run in group],
-                "models": {
-                    name: {
-                        "value": [run.figure(name, chosen).mean for run in group],
-                        "spread": [run.figure(name, chosen).spread for run in group],
-                    }
-                    for name in models
-                },
-            }
-        )
+        if several:
+            drawn.append(_drawn(group, chosen, models, f"runs-{number}", f"{chosen} in {unit}"))
     return document("runs", top, sections, {"groups": drawn}, "runs.js")
+
+
+def _drawn(group: Sequence[Run], metric: str, models: Sequence[str], place: str, title: str) -> dict[str, Any]:
+    figures = {name: [run.figure(name, metric) for run in group] for name in models}
+    return {
+        "figure": place,
+        "title": title,
+        "runs": [run.name for run in group],
+        "models": {
+            name: {"value": [one.mean for one in each], "spread": [one.spread for one in each]}
+            for name, each in figures.items()
+        },
+    }
 
 
 def _best(group: Sequence[Run], metric: str, models: Sequence[str]) -> str:
@@ -53,7 +56,7 @@ def _best(group: Sequence[Run], metric: str, models: Sequence[str]) -> str:
             best = min(scored, key=lambda run: run.figure(name, metric).mean or 0.0)
             cells = [name, figure_text(best.figure(name, metric), 2), best.name, number_text(len(best.seeds), 0)]
             rows.append([*cells, number_text(len(scored), 0), "quick" if best.quick else ""])
-    return plain_table(["Model", "Best", "Run", "Seeds", "Runs", ""], rows)
+    return plain_table(["Model", "Best", "Run", "Seeds", "Runs", "Note"], rows)
 
 
 def _listed(group: Sequence[Run]) -> str:
