@@ -84,3 +84,13 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 90
 toc_object_entries_show_parents = "hide"
+
+
+def _with_studio(app, page, source):
+    """The page of the studio stands among the guides, where there is one."""
+    if page == "guides/index" and (HERE / "studio.md").exists():
+        source[0] = source[0].replace("\nrepeat\n```", "\nrepeat\n/studio\n```")
+
+
+def setup(app):
+    app.connect("source-read", _with_studio)

@@ -14,6 +14,7 @@ WORDS = {
     r"\begin{aligned}": r"\begin{align*}",
     r"\end{aligned}": r"\end{align*}",
 }
+WORD = re.compile(r"_\{([a-z]{3,})\b")  # a subscript that is a word stands upright
 # Brackets that grow need a font that not every reader has: a matrix gets borders instead (celltwin.css).
 MATRIX = re.compile(r"<mo[^>]*>&#x0005B;</mo><mtable>(.*?)</mtable><mo[^>]*>&#x0005D;</mo>", re.DOTALL)
 # A function's name stands off from its argument, unless that is in brackets.
@@ -24,6 +25,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     """LaTeX as MathML."""
     for unknown, known in WORDS.items():
         latex = latex.replace(unknown, known)
+    latex = WORD.sub(r"_{\\text{\1}", latex.replace(r"\mathrm", r"\text"))
     made = MATRIX.sub(r'<mtable class="bracketed">\1</mtable>', convert(latex, display=display))
     return NAME.sub(r'<mi>\1</mi><mspace width="0.17em"/>', made)
 

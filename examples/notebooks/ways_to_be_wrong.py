@@ -42,7 +42,7 @@ def rms(error):
 # %% [markdown]
 # ## 1. One step ahead is not a simulation
 # A linear autoregression is fitted by least squares. Fed the *measured* last voltages (teacher forcing) it looks four times
-# as good as fed its own, as it would be in use. Even repeating the last voltage, which knows nothing, is no worse than that.
+# as good as it does on its own, as it would be in use. Repeating the last voltage, which knows nothing, is close to that.
 
 
 # %%
