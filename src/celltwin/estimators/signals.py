@@ -14,7 +14,6 @@ from jax import Array
 
 from celltwin.data.domain import Domain
 from celltwin.interface import Measurement, Start, measured
-from celltwin.models.layers import remember
 
 MEANS = (20.0, 200.0, 1500.0)  # s, time constants of the trailing means of voltage and current
 LONGEST = 3600.0  # s, after which an estimator no longer counts how long it has run
@@ -27,22 +26,15 @@ class Signals(NamedTuple):
     voltage: Array  # V, last known
     current: Array  # A, last known
     temperature: Array  # degC, last known
-    voltage_means: Array  # [means] V
-    current_means: Array  # [means] A
+    voltage_lags: Array  # [means] V, of the trailing means behind the last known voltage
+    current_lags: Array  # [means] A, likewise of current
     elapsed: Array  # s since the start
 
 
 def woken(start: Start) -> Signals:
     """All means at the first values."""
-    level = jnp.ones(len(MEANS), start.voltage.dtype)
-    return Signals(
-        start.voltage,
-        start.current,
-        start.temperature,
-        start.voltage * level,
-        start.current * level,
-        0 * start.voltage,
-    )
+    none = jnp.zeros(len(MEANS), start.voltage.dtype)
+    return Signals(start.voltage, start.current, start.temperature, none, none, 0 * start.voltage)
 
 
 def watch(seen: Signals, y: Measurement) -> tuple[Signals, Array]:
@@ -55,11 +47,20 @@ def watch(seen: Signals, y: Measurement) -> tuple[Signals, Array]:
         voltage,
         current,
         temperature,
-        remember(seen.voltage_means, voltage, y.dt, MEANS),
-        remember(seen.current_means, current, y.dt, MEANS),
+        _lagging(seen.voltage_lags, voltage - seen.voltage, y.dt),
+        _lagging(seen.current_lags, current - seen.current, y.dt),
         jnp.minimum(seen.elapsed + y.dt, LONGEST),
     )
     return after, known
+
+
+def _lagging(lags: Array, change: Array, dt: Array) -> Array:
+    """Trailing means less the value itself, after it changed and was held over dt.
+
+    A mean that is kept whole collects a rounding of its whole size at every sample, half an hour of them; what is
+    kept of it here is small, and so are its roundings.
+    """
+    return jnp.exp(-dt / jnp.asarray(MEANS, lags.dtype)) * (lags - change)
 
 
 def features(seen: Signals, domain: Domain) -> Array:
@@ -74,8 +75,8 @@ def features(seen: Signals, domain: Domain) -> Array:
                     jnp.log1p(seen.elapsed / 10.0) / 3.0,
                 ]
             ),
-            domain.scale("voltage", seen.voltage_means),
-            domain.scale("current", seen.current_means),
+            domain.scale("voltage", seen.voltage + seen.voltage_lags),
+            domain.scale("current", seen.current + seen.current_lags),
         ]
     )
     return jnp.clip(everything, -6.0, 6.0)
