@@ -30,7 +30,8 @@ def site(tmp_path_factory):
         str(REPOSITORY / "docs"),
         str(out),
     ]
-    environment = os.environ | {"PYTHONWARNINGS": "default", "MPLBACKEND": "agg"}
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # notebooks draw inline
+    environment["PYTHONWARNINGS"] = "default"
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     return out
