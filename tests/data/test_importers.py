@@ -609,3 +609,31 @@ def _negated(line, column):
     if len(cells) > column and cells[column].strip("-").replace(".", "").isdigit() and len(cells) > 10:
         cells[column] = f"{-float(cells[column]):g}"
     return ",".join(cells)
+
+
+def odd_log(folder, *headers):
+    """A csv with a preamble, semicolons, and headers of somebody's own, current positive on charge."""
+    t = np.arange(120)
+    current = np.where((t // 20) % 2, -1.0, 0.5)
+    voltage = 3700.0 + 50.0 * current + 0.2 * np.cumsum(current)
+    rows = [f"4;{k / 3600:.8f};{v:.2f};{i:.3f};77.0;3" for k, v, i in zip(t, voltage, current, strict=True)]
+    path = folder / "odd.csv"
+    path.write_text("\n".join(["Cycler export v4.2", "operator KM", ";".join(headers), *rows]))
+    return path, voltage / 1e3, current
+
+
+def test_a_unit_tells_what_no_name_does(tmp_path):
+    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "I_batt/A", "T_surf [degF]", "AuxDI_3")
+    path, voltage, current = odd_log(tmp_path, *headers)
+    record = importers.load(path)
+    np.testing.assert_allclose(record.voltage, voltage, atol=1e-5)
+    np.testing.assert_array_equal(record.current, current)
+    np.testing.assert_allclose(record.temperature, 25.0)
+    assert "took 'Cell U [mV]' for the voltage, as the only column of such a unit" in record.notes
+    assert "took 'I_batt/A' for the current, as the only column of such a unit" in record.notes
+
+
+def test_a_unit_of_two_columns_tells_nothing(tmp_path):
+    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "I_batt/A", "T_surf [degF]", "Ripple/A")
+    with pytest.raises(CelltwinError, match="no current column"):
+        importers.load(odd_log(tmp_path, *headers)[0])

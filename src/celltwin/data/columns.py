@@ -106,6 +106,7 @@ _SENSOR = re.compile(r"(?:surface|sensor)?(?:temperature|temp)([a-z]?\d+)")
 _WITH_UNIT = re.compile(r"\s*~?(.+?)\s*(?:[(\[{]\s*(.*?)\s*[)\]}]|/\s*([^/]+?))\s*(?:[._]?\d+)?\s*")
 
 REQUIRED = ("time", "voltage", "current")
+UNNAMED = 1000  # rank of a column that its unit alone tells
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,26 @@ def _conversion(dimension: str, unit: str) -> tuple[float, float] | None:
 
 
 def roles_in(headers: Iterable[str]) -> set[str]:
-    """Roles that a line of headers names, units aside."""
-    return {match[0] for header in headers if (match := _role(*split_header(header)))}
+    """Roles that a line of headers names, or that the unit of a single column tells."""
+    split = [split_header(header) for header in headers]
+    return {match[0] for each in split if (match := _role(*each))} | set(_told_by_unit(split))
+
+
+def _told_by_unit(split: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Voltage and current where no name tells them: the place of the one column without a role in such a unit."""
+    named = [_role(*each) for each in split]
+    told = {}
+    for role in ("voltage", "current"):
+        if any(match and match[0] == role for match in named):
+            continue
+        places = [
+            place
+            for place, (name, unit) in enumerate(split)
+            if named[place] is None and unit.lower() in UNITS[role] and not _GROUP.fullmatch(name.lower())
+        ]
+        if len(places) == 1:
+            told[role] = places[0]
+    return told
 
 
 def recognise(headers: Sequence[str], units: Sequence[str] = ()) -> dict[str, list[Column]]:
@@ -169,8 +188,12 @@ def recognise(headers: Sequence[str], units: Sequence[str] = ()) -> dict[str, li
     """
     found: dict[str, list[Column]] = {}
     refused: dict[str, str] = {}
+    split = [split_header(header) for header in headers]
+    for role, index in _told_by_unit(split).items():
+        unit = split[index][1].lower()
+        found[role] = [Column(index, headers[index], UNNAMED, *UNITS[role][unit], unit)]
     for index, header in enumerate(headers):
-        name, unit = split_header(header)
+        name, unit = split[index]
         if not unit and index < len(units):
             unit = _plain(units[index])
         unit = unit.lower()

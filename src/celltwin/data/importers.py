@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from celltwin.data import repair
-from celltwin.data.columns import Column, any_match, numbers, recognise, seconds, split_header
+from celltwin.data.columns import UNNAMED, Column, any_match, numbers, recognise, seconds, split_header
 from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.data.sheets import (
     Sheet,
@@ -290,6 +290,11 @@ def _rows(sheet: Sheet) -> tuple[repair.Rows, list[str]]:
         if (column := best.get(role)) and not column.unit and _numeric(cells[column.index])
     ]
     notes = [f"took {', '.join(assumed)}, as no unit is given"] if assumed else []
+    notes += [
+        f"took '{column.header}' for the {role}, as the only column of such a unit"
+        for role, column in best.items()
+        if column.rank == UNNAMED
+    ]
     rows = {role: read(column) for role, column in best.items() if role != "time"}
     rows["time"] = seconds(cells[best["time"].index], best["time"].factor)
     if len(groups) > 1:
