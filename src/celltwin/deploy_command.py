@@ -44,6 +44,7 @@ def export(
         Path | None,
         typer.Option(metavar="LOG", help="Compile the C, replay this log, and compare with Python (--to c)."),
     ] = None,
+    current_sign: Sign = None,
 ) -> None:
     """Write a twin as C99 (header, source, a replay and a Makefile), ONNX graphs or an FMU."""
     one = twin.load(twin_file)
@@ -61,12 +62,12 @@ def export(
     for path in written:
         out.print(f"written: {path}", soft_wrap=True)
     if check is not None:
-        out.print(compared(one, check, precision, weights))
+        out.print(compared(one, check, precision, weights, current_sign))
 
 
-def compared(one: Twin, log: Path, precision: str, weights: str) -> str:
+def compared(one: Twin, log: Path, precision: str, weights: str, current_sign: str | None = None) -> str:
     """How far the compiled C is from Python over a log, in words."""
-    record = importers.load(log)
+    record = importers.load(log, current_sign=current_sign)
     record = one.with_facts(record)
     compiled = native.Native(c.emit(one, precision=precision, weights=weights))
     start, inputs = one.fed(record, compiled.dtype)
@@ -171,7 +172,7 @@ def _samples(
     elif follow:
         yield readers[format](stream.follow(Path(source)), sign)
     else:
-        with Path(source).open(encoding="utf-8", newline="") as file:
+        with Path(source).open(encoding="utf-8", errors="replace", newline="") as file:
             yield readers[format](file, sign)
 
 

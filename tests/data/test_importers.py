@@ -416,7 +416,7 @@ TABLE = "soc_values,voltage_values\n0.0,3.0\n0.5,3.7\n1.0,4.2\n"
         ("Time (s),Voltage (V),Current (A)\n1,3.7,0\n", "log.csv", "too few rows"),
         ("Time (s),Voltage (V),Current (A)\n1,3.7,\n2,3.7,\n", "log.csv", "too few rows.*dropped 2 rows"),
         ("Time (s),Voltage (V),Current (A)\n0,,1\n1,,1\n", "log.csv", "no voltage was measured"),
-        (text(COLUMNS).replace("Current (A)", "Strom"), "log.csv", "no current column.*Strom"),
+        (text(COLUMNS).replace("Current (A)", "Fluss"), "log.csv", "no current column.*Fluss"),
         (text(COLUMNS).replace("(A)", "(A/cm2)"), "log.csv", "unit of the current column"),
         (text(COLUMNS | {"Voltage (V)": 1e3 * VOLTAGE}), "log.csv", "not that of one cell.*mV"),
         (text(COLUMNS | {"Voltage (V)": 6 * VOLTAGE}), "log.csv", "not that of one cell.*Cell Voltage 1"),
@@ -623,17 +623,17 @@ def odd_log(folder, *headers):
 
 
 def test_a_unit_tells_what_no_name_does(tmp_path):
-    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "I_batt/A", "T_surf [degF]", "AuxDI_3")
+    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "Shunt 3/A", "T_surf [degF]", "AuxDI_3")
     path, voltage, current = odd_log(tmp_path, *headers)
-    record = importers.load(path)
+    record = load(path)
     np.testing.assert_allclose(record.voltage, voltage, atol=1e-5)
     np.testing.assert_array_equal(record.current, current)
     np.testing.assert_allclose(record.temperature, 25.0)
     assert "took 'Cell U [mV]' for the voltage, as the only column of such a unit" in record.notes
-    assert "took 'I_batt/A' for the current, as the only column of such a unit" in record.notes
+    assert "took 'Shunt 3/A' for the current, as the only column of such a unit" in record.notes
 
 
 def test_a_unit_of_two_columns_tells_nothing(tmp_path):
-    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "I_batt/A", "T_surf [degF]", "Ripple/A")
+    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "Shunt 3/A", "T_surf [degF]", "Ripple/A")
     with pytest.raises(CelltwinError, match="no current column"):
-        importers.load(odd_log(tmp_path, *headers)[0])
+        load(odd_log(tmp_path, *headers)[0])

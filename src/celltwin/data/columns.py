@@ -61,24 +61,26 @@ _NAMES = {
         "testtime totaltime elapsedtime runtime progtime programtime programduration experimenttime "
         "recordtime test time t elapsed timestamp unixtime epochtime datetime absolutetime "
         "absolutetimestamp realtime "
-        "dateandtime dateandtimeiso date 总时间 测试时间",
+        "dateandtime dateandtimeiso date zeit prüfzeit testzeit messzeit laufzeit 总时间 测试时间",
     ),
     "step_time": ("time", "steptime stepduration relativetime statetime"),
     "voltage": (
         "voltage",
         "voltage cellvoltage terminalvoltage batteryvoltage measuredvoltage voltagemeasured v u volt "
-        "volts potential ewe ecell ucell vcell vbat vt stringvoltage packvoltage 电压",
+        "volts potential ewe ecell ucell vcell vbat vbatt ubat ubatt battvoltage vt stringvoltage packvoltage "
+        "spannung zellspannung klemmenspannung 电压",
     ),
     "current": (
         "current",
-        "current cellcurrent batterycurrent measuredcurrent currentmeasured i amps amp icell ibat "
-        "stringcurrent packcurrent 电流",
+        "current cellcurrent batterycurrent measuredcurrent currentmeasured i amps amp icell ibat ibatt battcurrent "
+        "stringcurrent packcurrent strom zellstrom batteriestrom 电流",
     ),
     "temperature": (
         "temperature",
         "temperaturet1 surfacetemperaturet1 surfacetemperature celltemperature celltemp batterytemperature "
         "batterytemp casetemperature skintemperature tcell tsurf temperature temp temperature1 temp1 t1 "
-        "auxtemperature1 temperaturemeasured T thermocouple 温度",
+        "auxtemperature1 temperaturemeasured T thermocouple surfacetemp temperatur "
+        "zelltemperatur oberflächentemperatur 温度",
     ),
     "ambient": (
         "temperature",

@@ -197,7 +197,9 @@ class Record:
         return self.table().__arrow_c_stream__(requested_schema)
 
     def save(self, path: str | Path) -> None:
-        """Write the record as Battery Data Format parquet."""
+        """Write the record as Battery Data Format parquet. Raises CelltwinError for a name that says otherwise."""
+        if Path(path).suffix != ".parquet":
+            raise CelltwinError("a record is saved as parquet", got=str(path), expected="a name that ends in .parquet")
         pq.write_table(self.table(), path, compression="zstd")
 
 

@@ -211,7 +211,7 @@ def _advance(parts: tuple[Any, Any], state: Any, u: Any) -> Any:
 def follow(path: Path) -> Iterator[str]:
     """The lines of a file as it grows, each once it is whole; never ends."""
     rest = ""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         while True:
             piece = file.readline()
             if not piece:
