@@ -62,7 +62,7 @@ class Experiment(_Strict):
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
         """By model: the settings of its plan that are said."""
-        return {name: plan.model_dump(include=plan.model_fields_set) for name, plan in self.training.items()}
+        return {name: plan.said for name, plan in self.training.items()}
 
 
 class _FitFile(_Strict):
@@ -95,7 +95,7 @@ def plan_changes(path: Path) -> dict[str, Any]:
         raise CelltwinError(
             f"{path}: [training] has a seed", got=plan.seed, expected="a plan's other settings", fix="use --seed"
         )
-    return plan.model_dump(include=plan.model_fields_set)
+    return plan.said
 
 
 def hashes(split: Split) -> dict[str, dict[str, str]]:

@@ -147,8 +147,7 @@ def examine(
 ) -> Examined:
     """As `load`, and which columns of the file were taken for what."""
     path = Path(path)
-    if current_sign not in (None, "charge", "discharge"):
-        raise CelltwinError("unknown current_sign", got=current_sign, expected="charge or discharge")
+    _refuse_unknown(current_sign)
     fmt = _format(path, format)
     try:
         sheet = fmt.read(path)
@@ -182,9 +181,13 @@ def from_frame(
     Columns are recognised by their names as those of a file are, and the log is checked in the same way; see `load`
     for the options. The way back: `record.table().to_pandas()`, `polars.DataFrame(record)`.
     """
+    _refuse_unknown(current_sign)
+    return _record(read_frame(frame, name), Path(name), True, current_sign, cell, ambient_degC, name)
+
+
+def _refuse_unknown(current_sign: str | None) -> None:
     if current_sign not in (None, "charge", "discharge"):
         raise CelltwinError("unknown current_sign", got=current_sign, expected="charge or discharge")
-    return _record(read_frame(frame, name), Path(name), True, current_sign, cell, ambient_degC, name)
 
 
 def _format(path: Path, wanted: str | None) -> Format:

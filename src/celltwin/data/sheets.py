@@ -199,7 +199,7 @@ def read_parquet(path: Path) -> Sheet:
             table = file.read()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise unreadable(path, "is damaged", str(error)[:200], "copy or export it again") from error
-    return Sheet(headers, lambda wanted: [_plain_column(table.column(index)) for index in wanted])
+    return _sheet_of(table, headers)
 
 
 def read_frame(frame: Any, name: str) -> Sheet:
@@ -212,6 +212,10 @@ def read_frame(frame: Any, name: str) -> Sheet:
         ) from error
     headers = [str(header) for header in table.column_names]
     _require(Path(name), roles_in(headers), headers)
+    return _sheet_of(table, headers)
+
+
+def _sheet_of(table: pa.Table, headers: list[str]) -> Sheet:
     return Sheet(headers, lambda wanted: [_plain_column(table.column(index)) for index in wanted])
 
 

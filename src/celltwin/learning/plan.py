@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
@@ -26,6 +28,11 @@ class Plan(BaseModel):
     iterations: PositiveInt = 40  # of L-BFGS in a round
     patience: PositiveInt = 8  # rounds without a better validation before training stops
     seed: NonNegativeInt = 0
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The settings that were given, the defaults left out."""
+        return self.model_dump(include=self.model_fields_set)
 
     def for_samples(self, samples: int) -> Plan:
         """The plan for a number of training samples: no more than `passes` over them, but at least three rounds."""

@@ -14,6 +14,7 @@ from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
 from celltwin.jobs import Job
 from celltwin.learning.plan import Plan
+from celltwin.learning.tasks import TASKS
 from celltwin.learning.training import Interrupted, Progress
 from celltwin.twin import Twin
 
@@ -75,7 +76,7 @@ class Training:
         """How far it is, in words."""
         rounds = self.history.get(self.model, [])
         last = rounds[-1] if rounds else None
-        unit = "mV" if models.family(self.model or self.family.name).task == "voltage" else "points"
+        unit = TASKS[models.family(self.model or self.family.name).task].unit
         words = f"{self.model or self.family.name}: {100 * self.share:.0f} %"
         if last is not None:
             words += f", round {last.round} of {last.rounds}, training {last.train:.2f} {unit}"
