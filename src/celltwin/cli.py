@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import jax
+import numpy as np
 import pooch
 import pyarrow.parquet as pq
 import typer
@@ -36,7 +37,7 @@ from celltwin import (
     tracking,
     twin,
 )
-from celltwin.console import err, escape, note, note_gaps, out
+from celltwin.console import ColumnNames, CurrentSign, err, escape, note, note_gaps, out, reading
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
@@ -113,10 +114,6 @@ SplitName = Annotated[str | None, typer.Option("--split", help="A further split 
 MlflowUri = Annotated[
     str | None,
     typer.Option("--mlflow", metavar="URI", help="Log finished runs there too: a folder, or http://127.0.0.1:5000."),
-]
-CurrentSign = Annotated[
-    str | None,
-    typer.Option(help="What the files log as positive current: charge or discharge. Default: as found and checked."),
 ]
 
 
@@ -341,15 +338,16 @@ def simulate(
         float | None, typer.Option(help="Fraction at the first sample; default: from its rested voltage.")
     ] = None,
     current_sign: CurrentSign = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Simulate the voltage of a log from its current and temperature."""
-    one, record = _twin_and_log(twin_file, "voltage", file, out_file, initial_soc, current_sign)
+    one, record = _twin_and_log(twin_file, "voltage", file, out_file, initial_soc, reading(current_sign, columns))
     if initial_soc is not None:
         record = replace(record, initial_soc=initial_soc)
     row = protocol.evaluate(one, [record])[0]
-    columns = {"simulated_voltage_volt": row["output"].voltage, "in_domain": row["in_domain"]}
+    said = {"simulated_voltage_volt": row["output"].voltage, "in_domain": row["in_domain"]}
     with files.replacing(out_file) as temporary:
-        pq.write_table(record.table(columns), temporary, compression="zstd")
+        pq.write_table(record.table(said), temporary, compression="zstd")
     out.print(
         f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, "
         f"{100 * row['out_of_domain']:.1f} % outside the training domain"
@@ -367,14 +365,15 @@ def estimate(
         typer.Option(help="Stored state of charge (fraction) at the first sample; default: none is known."),
     ] = None,
     current_sign: CurrentSign = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Estimate the state of charge of a log from its voltage, current and temperature, sample by sample."""
-    one, record = _twin_and_log(twin_file, "soc", file, out_file, initial_soc, current_sign)
+    one, record = _twin_and_log(twin_file, "soc", file, out_file, initial_soc, reading(current_sign, columns))
     estimated = one.estimate(record, initial_soc)
     inside = one.in_domain(record, estimated.soc)
-    columns = {"soc": estimated.soc, "soc_std": estimated.std, "in_domain": inside}
+    said = {"soc": estimated.soc, "soc_std": estimated.std, "in_domain": inside}
     with files.replacing(out_file) as temporary:
-        pq.write_table(record.table(columns), temporary, compression="zstd")
+        pq.write_table(record.table(said), temporary, compression="zstd")
     out.print(
         f"{record.name}: from {100 * estimated.soc[0]:.1f} to {100 * estimated.soc[-1]:.1f} % state of charge, "
         f"the last ± {100 * estimated.std[-1]:.1f} points (1 std); "
@@ -390,16 +389,22 @@ def inspect(
         Path | None, typer.Option(metavar="FILE.html", help="Write an interactive plot (of each log) here.")
     ] = None,
     current_sign: CurrentSign = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Show what is in logs: ranges, rate, charge, gaps, and whether the sign of the current is right."""
     summaries: list[inspection.Summary | inspection.OcvSummary] = []
     records: list[Record] = []
     failed: list[CelltwinError] = []
+    how = reading(current_sign, columns)
     for path in logs:
         try:
-            record = importers.load(path, current_sign=_sign(current_sign))
-            summaries.append(inspection.summarise(record))
-            records.append(record)
+            examined = importers.examine(path, **how)
+            summary = inspection.summarise(examined.record)
+            blind = examined.unused and np.isnan(summary.temperature_degC[0])
+            if blind or len(logs) == 1:
+                summary = replace(summary, notes=(inspection.columns_read(examined), *summary.notes))
+            summaries.append(summary)
+            records.append(examined.record)
         except CelltwinError as error:
             try:
                 summaries.append(inspection.summarise_ocv(path))
@@ -524,7 +529,7 @@ def _rows_table(title: str, rows: list[protocol.Row], task: str) -> Table:
 
 
 def _twin_and_log(
-    twin_file: Path, task: str, file: Path, out_file: Path, initial_soc: float | None, current_sign: str | None
+    twin_file: Path, task: str, file: Path, out_file: Path, initial_soc: float | None, how: dict[str, Any]
 ) -> tuple[twin.Twin, Record]:
     """A twin that says what is asked, and a log of its cell. Raises CelltwinError where an option is wrong."""
     if out_file.suffix != ".parquet":
@@ -533,7 +538,9 @@ def _twin_and_log(
         raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")
     one = twin.load(twin_file)
     one.refuse_unless(task)
-    record = _cell_record(file, current_sign)
+    record = importers.load(file, **how)
+    if isinstance(record, PackRecord):
+        raise CelltwinError(f"{file} is the log of a pack", expected="the log of one cell")
     note_gaps([record])
     for text in record.notes:
         note(text)
@@ -549,19 +556,6 @@ def _faults(given: list[str]) -> dict[str, float]:
         except ValueError as error:
             raise CelltwinError("--fault is not NAME=VALUE", got=item, fix="e.g. --fault current_offset=0.1") from error
     return faults
-
-
-def _sign(value: str | None) -> Any:
-    if value not in (None, "charge", "discharge"):
-        raise CelltwinError("--current-sign is wrong", got=value, expected="charge or discharge")
-    return value
-
-
-def _cell_record(path: Path, current_sign: str | None) -> Record:
-    record = importers.load(path, current_sign=_sign(current_sign))
-    if isinstance(record, PackRecord):
-        raise CelltwinError(f"{path} is the log of a pack", expected="the log of one cell")
-    return record
 
 
 if __name__ == "__main__":

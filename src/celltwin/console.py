@@ -1,13 +1,17 @@
-"""What commands print with: results to stdout, what is said about them to stderr."""
+"""What commands have in common: results to stdout, what is said about them to stderr, and how logs are read."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from celltwin.data.record import Record
+from celltwin.data.sheets import count
+from celltwin.errors import CelltwinError
 
 # A pipe or a log file has no width of its own; tables need about this.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -30,6 +34,43 @@ def note_gaps(records: Iterable[Record]) -> None:
         if len(record.gaps):
             longest = float(record.dt[record.gaps].max())
             note(
-                f"{record.label} has {len(record.gaps)} gaps of up to {longest:.0f} s: "
+                f"{record.label} has {count(len(record.gaps), 'gap')} of up to {longest:.0f} s: "
                 "its charge is uncertain after them"
             )
+
+
+# --- how logs are read --------------------------------------------------------------------------------
+
+CurrentSign = Annotated[
+    str | None,
+    typer.Option(help="What is logged as positive current: charge or discharge. Default: as found and checked."),
+]
+ColumnNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="ROLE=HEADER",
+        help="A column that is not recognised, e.g. voltage='Vbat \\[mV]'; repeat for several.",
+    ),
+]
+
+
+def sign_of(current_sign: str | None) -> float:
+    """-1 where positive current is discharge. Raises CelltwinError where the option is wrong."""
+    if current_sign not in (None, "charge", "discharge"):
+        raise CelltwinError("--current-sign is wrong", got=current_sign, expected="charge or discharge")
+    return -1.0 if current_sign == "discharge" else 1.0
+
+
+def columns_of(given: Sequence[str] | None) -> dict[str, str]:
+    """Headers by role. Raises CelltwinError where an option is wrong."""
+    pairs = [item.partition("=") for item in given or ()]
+    if wrong := ["".join(pair) for pair in pairs if not (pair[0].strip() and pair[2].strip())]:
+        raise CelltwinError("--column is not ROLE=HEADER", got=wrong[0], fix="e.g. --column voltage='Vbat [mV]'")
+    return {role.strip(): header.strip() for role, _, header in pairs}
+
+
+def reading(current_sign: str | None, columns: Sequence[str] | None) -> dict[str, Any]:
+    """These two options as `importers.load` takes them."""
+    sign_of(current_sign)
+    return {"current_sign": current_sign, "columns": columns_of(columns)}

@@ -14,9 +14,10 @@ import numpy as np
 import typer
 
 from celltwin import files, twin
-from celltwin.console import note, out
+from celltwin.console import ColumnNames, CurrentSign, columns_of, note, out, reading, sign_of
 from celltwin.data import importers
-from celltwin.data.record import TIME
+from celltwin.data.record import TIME, Record
+from celltwin.data.sheets import Told
 from celltwin.deploy import c, fmu, native, onnx, stream
 from celltwin.deploy.stream import Sample, Stream
 from celltwin.errors import CelltwinError
@@ -25,7 +26,6 @@ from celltwin.twin import Twin
 TwinFile = Annotated[
     str, typer.Argument(metavar="TWIN", help="A .twin file, or a pretrained one by name (lg_18650hg2/soc).")
 ]
-Sign = Annotated[str | None, typer.Option(help="What is logged as positive current: charge (default) or discharge.")]
 
 
 def export(
@@ -42,9 +42,13 @@ def export(
     fmi: Annotated[str, typer.Option(help="Of an FMU: the version of FMI, 2.0 or 3.0.")] = "2.0",
     check: Annotated[
         Path | None,
-        typer.Option(metavar="LOG", help="Compile the C, replay this log, and compare with Python (--to c)."),
+        typer.Option(
+            metavar="LOG",
+            help="Compile the C, compare it with Python over this log, and leave the log as DIR/check.csv.",
+        ),
     ] = None,
-    current_sign: Sign = None,
+    current_sign: CurrentSign = None,
+    columns: ColumnNames = None,
 ) -> None:
     """Write a twin as C99 (header, source, a replay and a Makefile), ONNX graphs or an FMU."""
     one = twin.load(twin_file)
@@ -62,13 +66,17 @@ def export(
     for path in written:
         out.print(f"written: {path}", soft_wrap=True)
     if check is not None:
-        out.print(compared(one, check, precision, weights, current_sign))
+        record = one.with_facts(importers.load(check, **reading(current_sign, columns)))
+        out.print(compared(one, record, precision, weights))
+        record.save(out_folder / "check.csv")
+        out.print(f"written: {out_folder / 'check.csv'}", soft_wrap=True)
+        program = next(path.stem for path in written if path.suffix == ".h")
+        soc = "" if one.task == "soc" else f" {record.initial_soc:.6g}"
+        out.print(f"to replay it: cd {out_folder} && make && ./{program}{soc} < check.csv", soft_wrap=True)
 
 
-def compared(one: Twin, log: Path, precision: str, weights: str, current_sign: str | None = None) -> str:
-    """How far the compiled C is from Python over a log, in words."""
-    record = importers.load(log, current_sign=current_sign)
-    record = one.with_facts(record)
+def compared(one: Twin, record: Record, precision: str = "single", weights: str = "real") -> str:
+    """How far the compiled C is from Python over a record, in words."""
     compiled = native.Native(c.emit(one, precision=precision, weights=weights))
     start, inputs = one.fed(record, compiled.dtype)
     if one.task == "soc":
@@ -103,7 +111,8 @@ def stream_(
     initial_soc: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Fraction at the first sample, where it is known.")
     ] = None,
-    current_sign: Sign = None,
+    current_sign: CurrentSign = None,
+    columns: ColumnNames = None,
     dbc: Annotated[Path | None, typer.Option(metavar="FILE.dbc", help="What the frames of a CAN log mean.")] = None,
     signals: Annotated[
         str | None, typer.Option(metavar="voltage=NAME,...", help="Signals of voltage, current and temperature.")
@@ -111,9 +120,7 @@ def stream_(
 ) -> None:
     """Run a twin along with samples as they come: one answer a line, and a state that survives a restart."""
     one = twin.load(twin_file)
-    sign = {None: 1.0, "charge": 1.0, "discharge": -1.0}.get(current_sign)
-    if sign is None:
-        raise CelltwinError("--current-sign is wrong", got=current_sign, expected="charge or discharge")
+    sign, told = sign_of(current_sign), columns_of(columns)
     running = Stream(one, math.nan if initial_soc is None else initial_soc)
     if snapshot is not None and snapshot.exists():
         running.resume(snapshot)
@@ -121,7 +128,7 @@ def stream_(
     try:
         with (
             _answers(out_file, format, running) as answer,
-            _samples(source, format, follow, sign, dbc, signals) as all_,
+            _samples(source, format, follow, sign, told, dbc, signals) as all_,
         ):
             _run(running, all_, answer, snapshot, every)
     finally:
@@ -145,7 +152,7 @@ def _run(running: Stream, samples: Iterable[Sample], answer: Any, snapshot: Path
 
 @contextmanager
 def _samples(
-    source: str, format: str, follow: bool, sign: float, dbc: Path | None, signals: str | None
+    source: str, format: str, follow: bool, sign: float, told: Told, dbc: Path | None, signals: str | None
 ) -> Iterator[Iterator[Sample]]:
     """Samples from wherever they come."""
     if format == "can":
@@ -168,12 +175,12 @@ def _samples(
     if follow and source == "-":
         raise CelltwinError("--follow needs a file", got="standard input", fix="give --input FILE")
     if source == "-":
-        yield readers[format](sys.stdin, sign)
+        yield readers[format](sys.stdin, sign, told)
     elif follow:
-        yield readers[format](stream.follow(Path(source)), sign)
+        yield readers[format](stream.follow(Path(source)), sign, told)
     else:
         with Path(source).open(encoding="utf-8", errors="replace", newline="") as file:
-            yield readers[format](file, sign)
+            yield readers[format](file, sign, told)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from celltwin import exchange, files
-from celltwin.console import err, note, note_gaps, out
+from celltwin.console import ColumnNames, CurrentSign, err, note, note_gaps, out, reading
 from celltwin.data import datasets, importers
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, PackRecord, Record
@@ -48,9 +48,8 @@ def identify(
             metavar="DEGC,...", help="Where the folder's name does not tell it: one for all files, or one for each."
         ),
     ] = None,
-    current_sign: Annotated[
-        str | None, typer.Option(help="What the files log as positive current: charge or discharge.")
-    ] = None,
+    current_sign: CurrentSign = None,
+    columns: ColumnNames = None,
     format: Annotated[
         str | None, typer.Option(help=f"Of the files; default: found out. {', '.join(importers.FORMATS)}.")
     ] = None,
@@ -67,7 +66,7 @@ def identify(
     """Identify a circuit from pulse tests: tables with standard errors, a twin, and a page to judge them by."""
     paths = _outputs(out_file, twin_file, page_file)
     with out.status(f"reading {', '.join(given[:3])}{' ...' if len(given) > 3 else ''}", spinner="line"):
-        logs = _logs(given, ambient, current_sign, format)
+        logs = _logs(given, ambient, current_sign, columns, format)
     out.print(f"{logs.origin}: {', '.join(record.label for record in logs.records)}", markup=False)
     note_gaps(logs.records)
     for record in logs.records:
@@ -139,26 +138,28 @@ def _outputs(out_file: Path, twin_file: Path | None, page_file: Path | None) -> 
     return paths
 
 
-def _logs(given: Sequence[str], ambient: str | None, current_sign: str | None, format: str | None) -> Logs:
+def _logs(
+    given: Sequence[str], ambient: str | None, current_sign: str | None, columns: list[str] | None, format: str | None
+) -> Logs:
     paths = [Path(one) for one in given]
     datasets_given = [p for p in paths if p.is_dir() or p.suffix == ".toml" or (not p.suffix and not p.is_file())]
     if not datasets_given:
-        return _from_files(paths, ambient, current_sign, format)
-    options = {"--ambient": ambient, "--current-sign": current_sign, "--format": format}
-    unused = [name for name, value in options.items() if value is not None]
+        return _from_files(paths, ambient, {"format": format, **reading(current_sign, columns)})
+    options = {"--ambient": ambient, "--current-sign": current_sign, "--column": columns, "--format": format}
+    unused = [name for name, value in options.items() if value]
     if len(paths) > 1 or unused:
         raise CelltwinError(
             "a dataset stands alone",
             got=f"{datasets_given[0]} with {', '.join([*map(str, paths[1:]), *unused])}",
             expected="one dataset, or log files",
-            fix="what --ambient and --current-sign say belongs into its dataset.toml",
+            fix="what these options say belongs into its dataset.toml",
         )
     found = datasets.characterisation(given[0])
     origin = f"{found.name}, {found.origin}"
     return Logs(found.records, found.cell, found.name, origin, found.source.licence, found.source.citation)
 
 
-def _from_files(paths: list[Path], ambient: str | None, current_sign: str | None, format: str | None) -> Logs:
+def _from_files(paths: list[Path], ambient: str | None, how: dict[str, Any]) -> Logs:
     records: dict[str, Record] = {}
     for path, degrees in zip(paths, _ambients(ambient, len(paths)), strict=True):
         folder = importers.ambient_from_path(path)
@@ -166,7 +167,7 @@ def _from_files(paths: list[Path], ambient: str | None, current_sign: str | None
             if degrees != folder:
                 note(f"{path}: its folder says {folder:g} degC, so --ambient {degrees:g} is not used")
             degrees = None
-        record = importers.load(path, format=format, current_sign=current_sign, ambient_degC=degrees)
+        record = importers.load(path, ambient_degC=degrees, **how)
         if isinstance(record, PackRecord):
             raise CelltwinError(f"{path} is the log of a pack", expected="logs of one cell")
         if twin := records.get(record.content_hash):

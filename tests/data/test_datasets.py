@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import reference
@@ -113,11 +114,23 @@ def test_the_sign_that_files_log(folder, drives, toml):
     for (ambient, name), record in drives.items():
         negated = replace(record, current=-record.current, net_capacity=-record.net_capacity)
         negated.save(folder / ambient / f"{name}.parquet")
-    with pytest.raises(CelltwinError, match=r"does not charge.*current_sign='discharge'"):
+    with pytest.raises(CelltwinError, match=r'does not charge.*current_sign = "discharge" under \[records\]'):
         datasets.load(folder)
     dataset = toml("[records]", '[records]\ncurrent_sign = "discharge"')
     for key, record in by_key(dataset).items():
         np.testing.assert_allclose(record.current, drives[tuple(key.strip("/").split("/"))].current, atol=1e-6)
+
+
+def test_columns_that_files_call_otherwise(folder, drives, toml):
+    for (ambient, name), record in drives.items():
+        table = record.table()
+        names = ["Klemme 1" if name == "voltage_volt" else name for name in table.column_names]
+        pq.write_table(table.rename_columns(names), folder / ambient / f"{name}.parquet")
+    with pytest.raises(CelltwinError, match=r"no voltage column.*\[records.columns\]"):
+        datasets.load(folder)
+    dataset = toml("[records]", '[records]\ncolumns = { voltage = "Klemme 1 [V]" }')
+    for key, record in by_key(dataset).items():
+        np.testing.assert_allclose(record.voltage, drives[tuple(key.strip("/").split("/"))].voltage, atol=1e-6)
 
 
 def test_a_rested_start_is_read_from_an_ocv_table(folder, drives, toml):

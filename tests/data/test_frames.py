@@ -1,6 +1,7 @@
 """Tables of pandas, polars and Arrow come in as files do, and records go out as tables."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from celltwin.data import importers
@@ -55,3 +56,11 @@ def test_records_go_out(columns):
     assert out.columns[:3] == [TIME, VOLTAGE, CURRENT]
     np.testing.assert_array_equal(out[VOLTAGE].to_numpy(), record.voltage)
     assert record.table().to_pandas()[CURRENT].tolist() == record.current.tolist()
+
+
+def test_columns_may_be_named():
+    time = np.arange(60.0)
+    current = np.where(time // 20 % 2, -1.0, 0.5)
+    frame = pa.table({"a": time, "b": 3700.0 + 50.0 * current, "c": current})
+    record = importers.from_frame(frame, columns={"time": "a", "voltage": "b [mV]", "current": "c"})
+    np.testing.assert_allclose(record.voltage, 3.7 + 0.05 * current)

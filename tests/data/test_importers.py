@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from celltwin.data.importers import ambient_from_path, check_sign, load, load_ocv_table
+from celltwin.data.importers import ambient_from_path, check_sign, examine, load, load_ocv_table
 from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.errors import CelltwinError
 
@@ -637,3 +637,46 @@ def test_a_unit_of_two_columns_tells_nothing(tmp_path):
     headers = ("Step", "Elapsed (h)", "Cell U [mV]", "Shunt 3/A", "T_surf [degF]", "Ripple/A")
     with pytest.raises(CelltwinError, match="no current column"):
         load(odd_log(tmp_path, *headers)[0])
+
+
+# --- columns that somebody names ---------------------------------------------------------------------
+
+ODD = ("Step", "Elapsed (h)", "Klemme 1", "Shunt 3", "Fühler A", "AuxDI_3")
+TOLD = {"voltage": "klemme 1 [mV]", "current": "Shunt 3", "temperature": "Fühler A [degF]"}
+
+
+def test_told_columns_are_taken_with_their_units(tmp_path):
+    path, voltage, current = odd_log(tmp_path, *ODD)
+    with pytest.raises(CelltwinError, match=r"no voltage column.*--column ROLE=HEADER"):
+        load(path)
+    examined = examine(path, columns=TOLD)
+    np.testing.assert_allclose(examined.record.voltage, voltage, atol=1e-5)
+    np.testing.assert_array_equal(examined.record.current, current)
+    np.testing.assert_allclose(examined.record.temperature, 25.0)
+    assert {role: column.header for role, column in examined.columns} == {
+        "time": "Elapsed (h)",
+        "voltage": "Klemme 1",
+        "current": "Shunt 3",
+        "temperature": "Fühler A",
+    }
+    assert examined.unused == ("Step", "AuxDI_3")
+
+
+def test_a_told_column_wins_over_one_that_is_recognised(tmp_path):
+    path, _, current = odd_log(tmp_path, "Current (A)", *ODD[1:])
+    record = load(path, columns=TOLD)
+    np.testing.assert_array_equal(record.current, current)
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        ({"voltage": "Klemme 2 [mV]", "current": "Shunt 3"}, "no voltage column"),
+        ({"voltage": "Klemme 1 [mV]", "current": "Shunt 3", "temperature": "Fuhler A"}, "did you mean 'Fühler A'"),
+        ({"voltage": "Klemme 1 [kV]", "current": "Shunt 3"}, "unit of the voltage column is not known"),
+        ({"pressure": "Klemme 1"}, "for what celltwin does not read.*pressure"),
+    ],
+)
+def test_told_columns_that_make_no_sense_are_refused(tmp_path, columns, match):
+    with pytest.raises(CelltwinError, match=match):
+        load(odd_log(tmp_path, *ODD)[0], columns=columns)

@@ -121,9 +121,12 @@ def test_an_export_replays_a_csv(twin_of, compiler, tmp_path, journey):
         ("a,b\n1,2\n", "no column test_time_second"),
         (f"{text}\n3,0,3,0,25\n", "time"),
     ):
-        bad = subprocess.run(["./cell"], cwd=tmp_path, input=broken, capture_output=True, text=True)
+        bad = subprocess.run(["./cell", "0.6"], cwd=tmp_path, input=broken, capture_output=True, text=True)
         assert bad.returncode == 2
         assert message in bad.stderr
+    blind = subprocess.run(["./cell"], cwd=tmp_path, input=text, capture_output=True, text=True)
+    assert blind.returncode == 2  # a simulation that starts anywhere is none
+    assert "usage: ./cell SOC" in blind.stderr
 
 
 def test_a_wrong_option_is_refused(twin_of):

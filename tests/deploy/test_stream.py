@@ -1,5 +1,6 @@
 """A stream: what the whole record gives, a sample at a time; whatever comes in; and on after a restart."""
 
+import itertools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from celltwin.cli import app
+from celltwin.data import importers
 from celltwin.deploy import native, stream
 from celltwin.deploy.stream import Sample, Stream
 from celltwin.errors import CelltwinError
@@ -149,6 +151,16 @@ def test_csv_is_read_by_name_and_unit():
         list(stream.from_csv([]))
 
 
+def test_csv_may_have_a_preamble_semicolons_and_decimal_commas():
+    preamble = ["Prüfstand: PST-3; Kanal 12\n", "\n"]
+    lines = [*preamble, "Nr;Zeit [min];Klemme 1;I_batt/A\n", "0;0,5;3700,5;-1,25\n", "1;1,0;3699,0;-1,5\n"]
+    first, second = stream.from_csv(lines, told={"voltage": "Klemme 1 [mV]"})
+    assert (first.time, first.voltage, first.current) == (30.0, pytest.approx(3.7005), -1.25)
+    assert second.time == 60.0
+    with pytest.raises(CelltwinError, match=r"no column of voltage.*--column"):  # at its first numbers, not at its end
+        next(stream.from_csv(itertools.chain(lines, itertools.repeat("2;1,5;3699,0;-1,5\n"))))
+
+
 def test_json_lines_may_leave_sensors_out():
     lines = ['{"time_s": 0, "voltage_volt": 3.7, "current_ampere": 1}', "", '{"time_s": 1, "voltage_volt": null}']
     first, second = stream.from_json(lines)
@@ -266,4 +278,7 @@ def test_export_checks_itself_against_a_log(observer, journey, tmp_path):
     assert status == 0
     apart = float(re.search(r"are (\S+) points", " ".join(printed.split()))[1])
     assert apart < 1e-2
-    assert {p.name for p in (tmp_path / "c").iterdir()} == {"soc_observer.h", "soc_observer.c", "main.c", "Makefile"}
+    written = {p.name for p in (tmp_path / "c").iterdir()}
+    assert written == {"soc_observer.h", "soc_observer.c", "main.c", "Makefile", "check.csv"}
+    assert "./soc_observer < check.csv" in printed
+    np.testing.assert_allclose(importers.load(tmp_path / "c" / "check.csv").voltage, journey.voltage[:300], atol=1e-6)

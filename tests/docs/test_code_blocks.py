@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pytest
 from markdown_it import MarkdownIt
@@ -128,6 +129,10 @@ def stage(tmp_path_factory, tiny_plans):
     for name in ("log.csv", "my_log.csv", "another_log.csv", "25degC/US06.csv"):
         write_csv(us06, folder / name)
     write_csv(us06, folder / "discharge_positive.csv", current=-1.0)
+    odd = replace(us06, net_capacity=None).table()
+    odd = odd.set_column(1, "Klemme 1", pc.multiply(odd["voltage_volt"], 1e3))
+    odd = odd.set_column(3, "Fühler A", pc.add(pc.multiply(odd["temperature_t1_celsius"], 1.8), 32.0))
+    pacsv.write_csv(odd.set_column(2, "Shunt 3", odd["current_ampere"]), folder / "odd_names.csv")
     pulses = {
         "25degC/HPPC": "A/25degC/HPPC",
         "25degC/C20": "A/25degC/C20",

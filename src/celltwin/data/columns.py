@@ -7,8 +7,9 @@ is left alone.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ _SENSOR = re.compile(r"(?:surface|sensor)?(?:temperature|temp)([a-z]?\d+)")
 _WITH_UNIT = re.compile(r"\s*~?(.+?)\s*(?:[(\[{]\s*(.*?)\s*[)\]}]|/\s*([^/]+?))\s*(?:[._]?\d+)?\s*")
 
 REQUIRED = ("time", "voltage", "current")
-UNNAMED = 1000  # rank of a column that its unit alone tells
+TOLD, UNNAMED = -1, 1000  # rank of a column that somebody named, and of one that its unit alone tells
 
 
 @dataclass(frozen=True)
@@ -160,45 +161,99 @@ def _conversion(dimension: str, unit: str) -> tuple[float, float] | None:
     return UNITS[dimension].get(unit)
 
 
-def roles_in(headers: Iterable[str]) -> set[str]:
-    """Roles that a line of headers names, or that the unit of a single column tells."""
+def roles_in(headers: Iterable[str], told: Mapping[str, str] | None = None) -> set[str]:
+    """Roles that a line of headers names, that somebody told, or that the unit of a single column tells."""
+    headers = list(headers)
     split = [split_header(header) for header in headers]
-    return {match[0] for each in split if (match := _role(*each))} | set(_told_by_unit(split))
+    somebody = {role: place for role, header in (told or {}).items() if (place := _place(headers, header)) is not None}
+    return {match[0] for each in split if (match := _role(*each))} | set(_told_by_unit(split, somebody)) | set(somebody)
 
 
-def _told_by_unit(split: Sequence[tuple[str, str]]) -> dict[str, int]:
+def check_told(told: Mapping[str, str] | None) -> None:
+    """Raise CelltwinError where a column is named for a role that there is not."""
+    for role, header in (told or {}).items():
+        if role not in _NAMES or not header.strip():
+            raise CelltwinError(
+                "a column is named for what celltwin does not read",
+                got=f"{role}={header}",
+                expected=", ".join(_NAMES),
+                fix="name columns as in voltage='Vbat [mV]'",
+            )
+
+
+def _place(headers: Sequence[str], wanted: str) -> int | None:
+    """The column with this header, or with this name where a unit in brackets was added to it."""
+    plain = [header.strip().casefold() for header in headers]
+    bare = re.sub(r"\s*\[[^]]*\]\s*$", "", wanted)
+    for text in (wanted.strip().casefold(), bare.strip().casefold()):
+        if text in plain:
+            return plain.index(text)
+    return None
+
+
+def _told_by_unit(split: Sequence[tuple[str, str]], somebody: Mapping[str, int]) -> dict[str, int]:
     """Voltage and current where no name tells them: the place of the one column without a role in such a unit."""
     named = [_role(*each) for each in split]
     told = {}
     for role in ("voltage", "current"):
-        if any(match and match[0] == role for match in named):
+        if role in somebody or any(match and match[0] == role for match in named):
             continue
         places = [
             place
             for place, (name, unit) in enumerate(split)
-            if named[place] is None and unit.lower() in UNITS[role] and not _GROUP.fullmatch(name.lower())
+            if named[place] is None
+            and place not in somebody.values()
+            and unit.lower() in UNITS[role]
+            and not _GROUP.fullmatch(name.lower())
         ]
         if len(places) == 1:
             told[role] = places[0]
     return told
 
 
-def recognise(headers: Sequence[str], units: Sequence[str] = ()) -> dict[str, list[Column]]:
+def recognise(
+    headers: Sequence[str], units: Sequence[str] = (), told: Mapping[str, str] | None = None
+) -> dict[str, list[Column]]:
     """Columns by role, the preferred first; cell groups under "group" and temperature sensors under "sensor".
 
-    `units` is the row of units below the header, where there is one.
+    `units` is the row of units below the header, where there is one. `told` names the header of a role as it stands
+    in the file, with the unit in brackets behind it where the file gives none ("Vbat [mV]"): it wins over all that
+    is found out. Raises CelltwinError where there is no such column, and for a unit that is not known.
     """
     found: dict[str, list[Column]] = {}
     refused: dict[str, str] = {}
     split = [split_header(header) for header in headers]
-    for role, index in _told_by_unit(split).items():
+
+    def unit_of(index: int) -> str:
+        unit = split[index][1] or (_plain(units[index]) if index < len(units) else "")
+        return unit.lower()
+
+    somebody: dict[str, int] = {}
+    for role, header in (told or {}).items():
+        index = _place(headers, header)
+        if index is None:
+            near = difflib.get_close_matches(header, headers, 1, 0.0)
+            raise CelltwinError(
+                f"there is no column '{header}' to take for the {role}",
+                got=", ".join(name for name in headers if name)[:200],
+                expected="a header as it stands in the file",
+                fix=f"did you mean '{near[0]}'?" if near else "name another",
+            )
+        somebody[role] = index
+        added = header.strip().casefold() != headers[index].strip().casefold()
+        unit = split_header(header)[1].lower() if added else unit_of(index)
+        dimension = _NAMES[role][0]
+        conversion = _conversion(dimension, unit)
+        if conversion is None:
+            raise _unknown_unit(role, headers[index], dimension)
+        found[role] = [Column(index, headers[index], TOLD, *conversion, unit)]
+    for role, index in _told_by_unit(split, somebody).items():
         unit = split[index][1].lower()
         found[role] = [Column(index, headers[index], UNNAMED, *UNITS[role][unit], unit)]
     for index, header in enumerate(headers):
-        name, unit = split[index]
-        if not unit and index < len(units):
-            unit = _plain(units[index])
-        unit = unit.lower()
+        if index in somebody.values():
+            continue
+        name, unit = split[index][0], unit_of(index)
         matches = [_role(name, unit)]
         if group := _GROUP.fullmatch(name.lower()):
             matches.append(("group", "voltage", _order(group[1])))
@@ -212,13 +267,17 @@ def recognise(headers: Sequence[str], units: Sequence[str] = ()) -> dict[str, li
                 found.setdefault(role, []).append(Column(index, header, rank, *conversion, unit))
     for role in REQUIRED:
         if role in refused and role not in found:
-            raise CelltwinError(
-                f"unit of the {role} column is not known",
-                got=f"'{refused[role]}'",
-                expected="one of " + ", ".join(sorted(UNITS[role])),
-                fix="rename the column, for example 'Current (A)'",
-            )
+            raise _unknown_unit(role, refused[role], role)
     return {role: sorted(columns, key=lambda column: column.rank) for role, columns in found.items()}
+
+
+def _unknown_unit(role: str, header: str, dimension: str) -> CelltwinError:
+    return CelltwinError(
+        f"unit of the {role} column is not known",
+        got=f"'{header}'",
+        expected="one of " + ", ".join(sorted(UNITS[dimension])),
+        fix="rename the column, for example 'Current (A)'",
+    )
 
 
 def _order(label: str) -> int:

@@ -12,6 +12,7 @@ initial_soc = 1.0                 # or a table of one number for each cycle
 ambient_degC = 25.0               # optional, where the folder does not name it
 root = "$CELLTWIN_DATA/tue/nmc"   # optional: where `files` start, else the folder of dataset.toml
 current_sign = "discharge"        # optional: what the files log as positive, where they cannot be trusted
+columns = { voltage = "Vbat [mV]" }   # optional: headers of columns that celltwin inspect does not recognise
 
 [identification]                  # optional: pulse tests and slow discharges of one cell, on no side of the split
 files = "hppc/*/*.parquet"        # folders as above; states of charge are found out
@@ -85,6 +86,7 @@ class RecordsTable(_Strict):
     ambient_degC: float | None = None
     root: str | None = None
     current_sign: Literal["charge", "discharge"] | None = None
+    columns: dict[str, str] = {}
 
 
 class IdentificationTable(_Strict):
@@ -342,6 +344,7 @@ def _read(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cel
     record = importers.load(
         file,
         current_sign=table.current_sign,
+        columns=table.columns,
         cell=cells.get(group, cell),
         ambient_degC=None if np.isnan(ambient) else ambient,
         name=file.stem,

@@ -8,7 +8,7 @@ in `Record.notes`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from celltwin.data import repair
-from celltwin.data.columns import UNNAMED, Column, any_match, numbers, recognise, seconds, split_header
+from celltwin.data.columns import UNNAMED, Column, any_match, check_told, numbers, recognise, seconds, split_header
 from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.data.sheets import (
     Sheet,
+    Told,
     decode,
     find_header,
     read_cycler,
@@ -45,6 +46,8 @@ __all__ = [
 
 LEAST_CELL_VOLTAGE = 1.0  # V; a table that stays below is one of hysteresis
 
+Chosen = tuple[tuple[str, Column], ...]  # role and column of all that is read of a sheet
+
 
 @dataclass(frozen=True)
 class Format:
@@ -52,7 +55,7 @@ class Format:
 
     name: str
     recognises: Callable[[Path, bytes], bool]
-    read: Callable[[Path], Sheet]
+    read: Callable[[Path, Told], Sheet]
     signed: bool = False  # documents that current and Ah counter are negative on discharge
 
 
@@ -88,7 +91,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "bitrode-no-header",
             lambda path, head: _BITRODE_ROW.match(head) is not None,
-            lambda path: read_text(path, _BITRODE_HEADER),
+            lambda path, told: read_text(path, told, _BITRODE_HEADER),
             True,
         ),
         Format(
@@ -110,7 +113,7 @@ class Examined:
 
     record: Record | PackRecord
     format: str  # a key of FORMATS
-    columns: tuple[tuple[str, Column], ...]  # role and column, of those that were read
+    columns: Chosen
     unused: tuple[str, ...]  # headers of the others
 
 
@@ -119,6 +122,7 @@ def load(
     *,
     format: str | None = None,
     current_sign: str | None = None,
+    columns: Mapping[str, str] | None = None,
     cell: Cell | None = None,
     ambient_degC: float | None = None,
     name: str | None = None,
@@ -127,12 +131,19 @@ def load(
 
     `format` is a key of FORMATS and found out if None. `current_sign` says what positive current does in the
     file: "charge", "discharge" (it is then turned) or None, what the format documents; it is checked against
-    the voltage in any case. `cell` sharpens the unit checks. `ambient_degC` is by default read from the
-    folder's name ("n10degC"), else from a chamber column; `name` is by default the file's. Raises
-    CelltwinError for whatever cannot be trusted.
+    the voltage in any case. `columns` names columns that cannot be recognised, {"voltage": "Vbat [mV]"}, as they
+    stand in the file, with a unit where it gives none. `cell` sharpens the unit checks. `ambient_degC` is by
+    default read from the folder's name ("n10degC"), else from a chamber column; `name` is by default the file's.
+    Raises CelltwinError for whatever cannot be trusted.
     """
     return examine(
-        path, format=format, current_sign=current_sign, cell=cell, ambient_degC=ambient_degC, name=name
+        path,
+        format=format,
+        current_sign=current_sign,
+        columns=columns,
+        cell=cell,
+        ambient_degC=ambient_degC,
+        name=name,
     ).record
 
 
@@ -141,37 +152,39 @@ def examine(
     *,
     format: str | None = None,
     current_sign: str | None = None,
+    columns: Mapping[str, str] | None = None,
     cell: Cell | None = None,
     ambient_degC: float | None = None,
     name: str | None = None,
 ) -> Examined:
     """As `load`, and which columns of the file were taken for what."""
     path = Path(path)
-    _refuse_unknown(current_sign)
+    _refuse_unknown(current_sign, columns)
     fmt = _format(path, format)
     try:
-        sheet = fmt.read(path)
+        sheet = fmt.read(path, columns)
     except CelltwinError as error:
         _refuse_ocv_table(path, fmt)
         if path.suffix.lower() not in {".mpt", ".txt", ".dat"}:
             raise
         try:
-            sheet = read_cycler(path)
+            sheet = read_cycler(path, columns)
         except CelltwinError:
             raise error from None
     name = name or path.name.removesuffix(path.suffix).removesuffix(".bdf")
     signed = fmt.signed or path.suffix == ".parquet"
-    record = _record(sheet, path, signed, current_sign, cell, ambient_degC, name)
-    columns = tuple(_chosen(sheet))
-    taken = {column.index for _, column in columns}
+    chosen = _chosen(sheet, columns)
+    record = _record(sheet, chosen, path, signed, current_sign, cell, ambient_degC, name)
+    taken = {column.index for _, column in chosen}
     unused = tuple(header for at, header in enumerate(sheet.headers) if at not in taken and header.strip())
-    return Examined(record, fmt.name, columns, unused)
+    return Examined(record, fmt.name, chosen, unused)
 
 
 def from_frame(
     frame: Any,
     *,
     current_sign: str | None = None,
+    columns: Mapping[str, str] | None = None,
     cell: Cell | None = None,
     ambient_degC: float | None = None,
     name: str = "frame",
@@ -181,11 +194,13 @@ def from_frame(
     Columns are recognised by their names as those of a file are, and the log is checked in the same way; see `load`
     for the options. The way back: `record.table().to_pandas()`, `polars.DataFrame(record)`.
     """
-    _refuse_unknown(current_sign)
-    return _record(read_frame(frame, name), Path(name), True, current_sign, cell, ambient_degC, name)
+    _refuse_unknown(current_sign, columns)
+    sheet = read_frame(frame, name, columns)
+    return _record(sheet, _chosen(sheet, columns), Path(name), True, current_sign, cell, ambient_degC, name)
 
 
-def _refuse_unknown(current_sign: str | None) -> None:
+def _refuse_unknown(current_sign: str | None, columns: Told) -> None:
+    check_told(columns)
     if current_sign not in (None, "charge", "discharge"):
         raise CelltwinError("unknown current_sign", got=current_sign, expected="charge or discharge")
 
@@ -210,6 +225,7 @@ def _format(path: Path, wanted: str | None) -> Format:
 
 def _record(
     sheet: Sheet,
+    chosen: Chosen,
     path: Path,
     signed: bool,
     current_sign: str | None,
@@ -217,7 +233,7 @@ def _record(
     ambient_degC: float | None,
     name: str,
 ) -> Record:
-    rows, notes = _rows(sheet)
+    rows, notes = _rows(sheet, chosen)
     notes += sheet.notes
     rows = repair.drop_unknown(rows, notes)
     if not signed and current_sign is None:
@@ -264,9 +280,9 @@ def _count_and_notes(n: int, notes: list[str]) -> str:
 ROLES = ("time", "voltage", "current", "temperature", "ambient", "net_charge", "counter", "charged", "discharged")
 
 
-def _chosen(sheet: Sheet) -> tuple[tuple[str, Column], ...]:
+def _chosen(sheet: Sheet, told: Told) -> Chosen:
     """Role and column of all that is read of a sheet: one of each role, but every cell group and sensor."""
-    found = recognise(sheet.headers, sheet.units)
+    found = recognise(sheet.headers, sheet.units, told)
     found["time"] = found.get("time") or found.get("step_time") or []
     groups = found.get("group", [])
     sensors = found.get("sensor", []) if len(groups) > 1 else []
@@ -276,9 +292,8 @@ def _chosen(sheet: Sheet) -> tuple[tuple[str, Column], ...]:
     return (*chosen, *(("sensor", column) for column in sensors))
 
 
-def _rows(sheet: Sheet) -> tuple[repair.Rows, list[str]]:
+def _rows(sheet: Sheet, chosen: Chosen) -> tuple[repair.Rows, list[str]]:
     """Columns of a sheet by role in s, V, A, Ah and degC, and what had to be assumed."""
-    chosen = _chosen(sheet)
     groups, sensors, mode = ([c for role, c in chosen if role == which] for which in ("group", "sensor", "mode"))
     best = {role: column for role, column in chosen if role not in ("group", "sensor", "mode")}
     wanted = sorted({column.index for _, column in chosen})
@@ -348,6 +363,9 @@ def _pack(rows: repair.Rows, notes: list[str], columns: dict[str, Any]) -> PackR
     )
 
 
+SAY_DISCHARGE = 'say --current-sign discharge (current_sign = "discharge" under [records] of a dataset.toml)'
+
+
 def _checked_sign(record: Record, current_sign: str | None) -> Record:
     """The record with its counter along its current; raises CelltwinError where voltage contradicts it."""
     ratio, clear = counter_ratio(record)
@@ -364,7 +382,7 @@ def _checked_sign(record: Record, current_sign: str | None) -> Record:
             expected="voltage and Ah counter that rise with positive current",
             fix="leave out --current-sign discharge: the file's current is positive on charge already"
             if current_sign == "discharge"
-            else "--current-sign discharge (current_sign='discharge'): its current is positive on discharge",
+            else f"{SAY_DISCHARGE}: its current is positive on discharge",
         )
     if sign.verdict == "undecided":
         record = replace(record, notes=(*record.notes, f"the sign of the current could not be checked: {sign.because}"))

@@ -13,10 +13,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from celltwin.data.importers import LEAST_CELL_VOLTAGE, load_soc_table
+from celltwin.data.importers import LEAST_CELL_VOLTAGE, Examined, load_soc_table
 from celltwin.data.record import SECONDS_PER_HOUR, PackRecord, Record
 from celltwin.data.sign import SignVerdict, check_sign
 
+MOST_UNUSED = 12  # columns that are named
 MAX_POINTS = 20_000  # a browser stays quick below
 
 Range = tuple[float, float]  # lowest and highest; NaN where nothing was measured
@@ -87,6 +88,19 @@ def summarise(record: Record) -> Summary:
         sign=check_sign(record),
         notes=record.notes,
     )
+
+
+def columns_read(examined: Examined) -> str:
+    """Which column was taken for what, and which were left, in words."""
+    taken = ", ".join(f"{role} '{column.header}'" for role, column in examined.columns)
+    roles = {role for role, _ in examined.columns}
+    lacking = "" if roles & {"temperature", "sensor"} else "; no temperature"
+    if not examined.unused:
+        return taken + lacking
+    left = ", ".join(f"'{header}'" for header in examined.unused[:MOST_UNUSED])
+    more = len(examined.unused) - MOST_UNUSED
+    hint = " (--column temperature=HEADER takes one of them)" if lacking else ""
+    return f"{taken}{lacking}; not read: {left}{f' and {more} more' if more > 0 else ''}{hint}"
 
 
 def summarise_ocv(path: str | Path) -> OcvSummary:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from celltwin import files
 from celltwin.errors import CelltwinError
 
 # Battery Data Format machine names of the columns a record holds.
@@ -197,10 +199,14 @@ class Record:
         return self.table().__arrow_c_stream__(requested_schema)
 
     def save(self, path: str | Path) -> None:
-        """Write the record as Battery Data Format parquet. Raises CelltwinError for a name that says otherwise."""
-        if Path(path).suffix != ".parquet":
-            raise CelltwinError("a record is saved as parquet", got=str(path), expected="a name that ends in .parquet")
-        pq.write_table(self.table(), path, compression="zstd")
+        """Write the record as Battery Data Format, parquet or csv by the name. Raises CelltwinError for other names."""
+        if Path(path).suffix not in (".parquet", ".csv"):
+            raise CelltwinError("a record is saved as parquet or csv", got=str(path), expected="x.parquet or x.csv")
+        with files.replacing(Path(path)) as temporary:
+            if Path(path).suffix == ".csv":
+                pa_csv.write_csv(self.table(), temporary)
+            else:
+                pq.write_table(self.table(), temporary, compression="zstd")
 
 
 def _columns(record: Record) -> list[str]:

@@ -7,7 +7,7 @@ import re
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
@@ -27,6 +27,9 @@ from celltwin.errors import CelltwinError
 MAX_HEADER_LINE = 500  # a tester's preamble is shorter
 SEPARATORS = ("\t", ";", ",", "|")
 _EXAMPLES = {"time": "Time (s)", "voltage": "Voltage (V)", "current": "Current (A)"}
+OR_TELL = ", or tell which it is with --column ROLE=HEADER ([records.columns] in a dataset.toml)"
+
+Told = Mapping[str, str] | None  # header by role, where somebody named the columns
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def split(line: str, separator: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader(StringIO(line), delimiter=separator), [])]
 
 
-def find_header(lines: list[str]) -> tuple[int, str, set[str]]:
+def find_header(lines: list[str], told: Told = None) -> tuple[int, str, set[str]]:
     """Line and separator of the header, and the roles in it: the first line with time, voltage and current,
     else the best.
     """
@@ -78,7 +81,7 @@ def find_header(lines: list[str]) -> tuple[int, str, set[str]]:
         for separator in (*SEPARATORS, " "):
             if separator not in line:
                 continue
-            roles = roles_in(split(line, separator))
+            roles = roles_in(split(line, separator), told)
             if "step_time" in roles:
                 roles.add("time")
             if roles.issuperset(REQUIRED):
@@ -88,13 +91,13 @@ def find_header(lines: list[str]) -> tuple[int, str, set[str]]:
     return best
 
 
-def read_text(path: Path, headers: list[str] | None = None) -> Sheet:
+def read_text(path: Path, told: Told = None, headers: list[str] | None = None) -> Sheet:
     """Any delimited text whose header may follow a preamble. With `headers`, the file has none of its own."""
     text = decode(path).replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n", MAX_HEADER_LINE)[:MAX_HEADER_LINE]
     if headers is not None:
         return _body(path, text, ",", headers, [], [])
-    number, separator, roles = find_header(lines)
+    number, separator, roles = find_header(lines, told)
     names = split(lines[number], separator)
     _require(path, roles, names)
     rest = text.split("\n", number + 1)[number + 1 :]
@@ -112,15 +115,15 @@ def _require(path: Path, roles: set[str], names: list[str]) -> None:
         raise unreadable(
             path,
             "has no line of column names that is understood",
-            "no time, voltage or current column",
-            f"name the columns, for example {', '.join(_EXAMPLES.values())}",
+            f"'{', '.join(name for name in names if name)[:200]}' as the likeliest",
+            f"name the columns, for example {', '.join(_EXAMPLES.values())}{OR_TELL}",
         )
     if missing:
         raise CelltwinError(
             f"{path.name}: no {' and no '.join(missing)} column",
             got=", ".join(name for name in names if name)[:200],
             expected="columns of time, voltage and current",
-            fix=f"add or rename a column, for example '{_EXAMPLES[missing[0]]}'",
+            fix=f"add or rename a column, for example '{_EXAMPLES[missing[0]]}'{OR_TELL}",
         )
 
 
@@ -186,7 +189,7 @@ def count(n: int | np.integer, what: str) -> str:
 # --- binary ---------------------------------------------------------------------------------------
 
 
-def read_parquet(path: Path) -> Sheet:
+def read_parquet(path: Path, told: Told = None) -> Sheet:
     """A flat Parquet table."""
     try:
         file = pq.ParquetFile(path, memory_map=False)
@@ -194,7 +197,7 @@ def read_parquet(path: Path) -> Sheet:
         raise unreadable(path, "is not a whole Parquet file", str(error)[:200], "copy or export it again") from error
     with file:
         headers = file.schema_arrow.names
-        _require(path, roles_in(headers), headers)
+        _require(path, roles_in(headers, told), headers)
         try:
             table = file.read()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -202,7 +205,7 @@ def read_parquet(path: Path) -> Sheet:
     return _sheet_of(table, headers)
 
 
-def read_frame(frame: Any, name: str) -> Sheet:
+def read_frame(frame: Any, name: str, told: Told = None) -> Sheet:
     """A table in memory that Arrow understands: of pandas, polars, Arrow itself."""
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False) if _is_pandas(frame) else pa.table(frame)
@@ -211,7 +214,7 @@ def read_frame(frame: Any, name: str) -> Sheet:
             Path(name), "is no table", f"{type(frame).__name__}: {str(error)[:200]}", "give a DataFrame or Arrow table"
         ) from error
     headers = [str(header) for header in table.column_names]
-    _require(Path(name), roles_in(headers), headers)
+    _require(Path(name), roles_in(headers, told), headers)
     return _sheet_of(table, headers)
 
 
@@ -234,7 +237,7 @@ def _plain_column(column: pa.ChunkedArray) -> pa.Array:
     )
 
 
-def read_matlab(path: Path) -> Sheet:
+def read_matlab(path: Path, told: Told = None) -> Sheet:
     """A MATLAB file up to version 7: vectors of one length, in a struct or at the top level."""
     try:
         content = loadmat(path, squeeze_me=True, struct_as_record=False)
@@ -254,14 +257,14 @@ def read_matlab(path: Path) -> Sheet:
     structs = [vars(value) for value in content.values() if hasattr(value, "_fieldnames")]
     for candidate in [*structs, content]:
         vectors = {name: np.atleast_1d(value) for name, value in candidate.items() if not name.startswith("_")}
-        if not roles_in(vectors).issuperset(REQUIRED):
+        if not roles_in(vectors, told).issuperset(REQUIRED):
             continue
         length = Counter(len(vector) for vector in vectors.values() if vector.ndim == 1).most_common(1)[0][0]
         vectors = {name: vector for name, vector in vectors.items() if vector.shape == (length,)}
-        _require(path, roles_in(vectors), list(vectors))
+        _require(path, roles_in(vectors, told), list(vectors))
         return _of_arrays(vectors)
     names = [name for candidate in structs or [content] for name in candidate if not name.startswith("_")]
-    _require(path, roles_in(names), names)
+    _require(path, roles_in(names, told), names)
     raise unreadable(path, "holds no log", ", ".join(names), "save vectors Time, Voltage and Current in one struct")
 
 
@@ -274,7 +277,7 @@ def _arrow(vector: np.ndarray) -> pa.Array:
     return pa.array(vector.astype(str) if vector.dtype == object else vector.astype(vector.dtype.newbyteorder("=")))
 
 
-def read_cycler(path: Path) -> Sheet:
+def read_cycler(path: Path, told: Told = None) -> Sheet:
     """A native cycler file (Neware, BioLogic, BaSyTec, Landt, Novonix) through the optional package
     batterydf.
     """
@@ -299,5 +302,5 @@ def read_cycler(path: Path) -> Sheet:
                 "export it as csv with the units in the header",
             ) from error
     headers = [str(name) for name in frame.columns]
-    _require(path, roles_in(headers), headers)
+    _require(path, roles_in(headers, told), headers)
     return Sheet(headers, lambda wanted: [pa.array(frame.iloc[:, index].to_numpy()) for index in wanted])

@@ -61,7 +61,7 @@ def select(records: Sequence[Record], patterns: Sequence[str]) -> tuple[Record, 
     """
     for pattern in patterns:
         if not any(matches(record, pattern) for record in records):
-            keys = sorted({record.key for record in records})
+            keys = sorted({record.key.lstrip("/") for record in records})
             raise CelltwinError(
                 f"the pattern '{pattern}' matches no record",
                 got=", ".join(keys[:8]) + (" ..." if len(keys) > 8 else ""),

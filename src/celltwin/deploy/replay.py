@@ -24,7 +24,7 @@ COLUMNS = {
 MAIN = """/*
  * Replays a log: csv on standard input, what the twin says on standard output.
  *
- *     ./NAME [SOC [CAPACITY]] < log.csv > out.csv
+ *     ./NAME USAGE < log.csv > out.csv
  *
  * The log begins with a line of names and holds test_time_second, voltage_volt (the first sample's at least),
  * current_ampere (positive = charge) and temperature_t1_celsius; an empty field is a value that was not measured.
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
     double before = 0.0;
     long number = 0;
 
-    if (fgets(line, (int)sizeof line, stdin) == NULL) {
+NEEDED    if (fgets(line, (int)sizeof line, stdin) == NULL) {
         fputs("empty log: expected a line of names\\n", stderr);
         return 2;
     }
@@ -117,12 +117,22 @@ INPUTS
 """
 
 
+NEEDED = """    if (argc < 2) {
+        fputs("usage: ./NAME USAGE < log.csv; SOC is the fraction at the first sample\\n", stderr);
+        return 2;
+    }
+"""
+
+
 def replay(name: str, real: str, inputs: tuple[str, ...], outputs: tuple[str, ...], capacity: float) -> str:
     """The text of main.c."""
     set_ = [f"        input.{n} = ({real})values[{n.upper()}];" for n in inputs if n in COLUMNS]
     said = [n for n in outputs if n != "valid"]
     digits = "%.9g" if real == "float" else "%.17g"
-    text = MAIN.replace("INPUTS", "\n".join(set_)).replace("OUTPUTS", ",".join(["test_time_second", *said, "valid"]))
+    simulates = "voltage" not in inputs
+    text = MAIN.replace("NEEDED", NEEDED if simulates else "")
+    text = text.replace("USAGE", "SOC [CAPACITY]" if simulates else "[SOC [CAPACITY]]")
+    text = text.replace("INPUTS", "\n".join(set_)).replace("OUTPUTS", ",".join(["test_time_second", *said, "valid"]))
     text = text.replace("FORMAT", ",".join(["%.9g", *[digits] * len(said), "%d"]))
     text = text.replace("VALUES", ", ".join(f"(double)output.{n}" for n in said))
     return text.replace("CAPACITY)", f"{capacity!r})").replace("REAL", real).replace("NAME", name)

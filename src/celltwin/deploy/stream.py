@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import itertools
 import json
 import math
 import time as clock
@@ -27,6 +28,7 @@ import numpy as np
 from celltwin import files
 from celltwin.data import columns
 from celltwin.data.record import Record
+from celltwin.data.sheets import MAX_HEADER_LINE, Told, find_header, split
 from celltwin.deploy import c, native
 from celltwin.errors import CelltwinError
 from celltwin.interface import Estimate, Input, Measurement, Output, Start
@@ -34,6 +36,7 @@ from celltwin.twin import Twin
 
 NAN = float("nan")
 POLL = 0.2  # s between looks at a growing file
+EXPECTED = "test_time_second, voltage_volt, current_ampere, temperature_t1_celsius, or the like"
 COLUMNS = {"voltage": "simulated_voltage_volt", "soc": "soc", "std": "soc_std", "valid": "in_domain"}
 
 
@@ -223,22 +226,53 @@ def follow(path: Path) -> Iterator[str]:
                 rest = ""
 
 
-def from_csv(lines: Iterable[str], sign: float = 1.0) -> Iterator[Sample]:
-    """Samples of csv lines; the first names the columns, in any way and unit that celltwin inspect knows.
+def from_csv(lines: Iterable[str], sign: float = 1.0, told: Told = None) -> Iterator[Sample]:
+    """Samples of delimited lines; one names the columns, in any way and unit that celltwin inspect knows, and may
+    follow a preamble. Time is a number, of seconds or what the header says.
 
-    `sign` -1 where positive current is discharge. Raises CelltwinError where columns are missing.
+    `sign` -1 where positive current is discharge; `told` names columns that are not recognised. Raises CelltwinError
+    where columns are missing.
     """
-    rows = csv.reader(lines)
-    headers = next(rows, None)
-    if headers is None:
-        raise CelltwinError("the stream is empty", expected="a line that names the columns")
-    take = _taker(headers, sign)
+    lines = iter(lines)
+    headers, separator = _header(lines, told)
+    units: list[str] = []
+    rows = (split(line, separator) for line in lines) if separator == " " else csv.reader(lines, delimiter=separator)
+    take = None
     for row in rows:
-        if row and not columns.is_unit_row(row):
-            yield take(row)
+        if not row:
+            continue
+        if columns.is_unit_row(row):
+            units = row if take is None else units
+            continue
+        take = take or _taker(headers, sign, told, units)
+        yield take(row)
 
 
-def from_json(lines: Iterable[str], sign: float = 1.0) -> Iterator[Sample]:
+def _header(lines: Iterator[str], told: Told) -> tuple[list[str], str]:
+    """The names of the columns, and what separates them: the first line with time, voltage and current."""
+    passed: list[str] = []
+    for line in itertools.islice(lines, MAX_HEADER_LINE):
+        _, separator, roles = find_header([line], told)
+        names = split(line, separator)
+        if roles.issuperset(columns.REQUIRED):
+            return names, separator
+        if passed and sum(map(math.isfinite, (_number(names, at) for at in range(len(names))))) >= len(
+            columns.REQUIRED
+        ):
+            break  # numbers: it cannot come any more
+        passed += [line.strip()] if line.strip() else []
+    if not passed:
+        raise CelltwinError("the stream is empty", expected="a line that names the columns")
+    likeliest, separator, roles = find_header(passed, told)
+    raise CelltwinError(
+        f"the stream has no column of {', '.join(role for role in columns.REQUIRED if role not in roles)}",
+        got=passed[likeliest][:200],
+        expected=EXPECTED,
+        fix="rename the column, or tell which it is with --column ROLE=HEADER",
+    )
+
+
+def from_json(lines: Iterable[str], sign: float = 1.0, told: Told = None) -> Iterator[Sample]:
     """Samples of lines with one JSON object each, its keys named like the columns of a csv."""
     takers: dict[tuple[str, ...], Any] = {}
     for number, line in enumerate(lines, 1):
@@ -251,7 +285,7 @@ def from_json(lines: Iterable[str], sign: float = 1.0) -> Iterator[Sample]:
         except (ValueError, TypeError, AttributeError) as error:
             raise CelltwinError(f"line {number} is no JSON object", got=line.strip()[:80]) from error
         if keys not in takers:
-            takers[keys] = _taker(keys, sign, missing=bool(takers))
+            takers[keys] = _taker(keys, sign, told, missing=bool(takers))
         yield takers[keys](values)
 
 
@@ -283,15 +317,17 @@ def from_can(path: Path, database: Path, signals: Mapping[str, str], sign: float
                 yield Sample(frame.timestamp, held["voltage"], sign * held["current"], held["temperature"])
 
 
-def _taker(headers: Sequence[str], sign: float, missing: bool = False) -> Any:
+def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str] = (), missing: bool = False) -> Any:
     """What makes a sample of the cells below these headers; with `missing`, sensors may be left out."""
-    found = columns.recognise(list(headers))
+    if missing and told:
+        told = {role: header for role, header in told.items() if header in headers}
+    found = columns.recognise(list(headers), units, told)
     lacking = [role for role in ("time", "voltage", "current") if role not in found]
     if lacking and not (missing and "time" in found):
         raise CelltwinError(
             f"the stream has no column of {', '.join(lacking)}",
             got=", ".join(headers),
-            expected="test_time_second, voltage_volt, current_ampere, temperature_t1_celsius, or the like",
+            expected=EXPECTED,
         )
     chosen = [found[role][0] if role in found else None for role in ("time", "voltage", "current", "temperature")]
 
@@ -305,8 +341,13 @@ def _taker(headers: Sequence[str], sign: float, missing: bool = False) -> Any:
 
 
 def _number(cells: Sequence[Any], index: int) -> float:
-    """The number in a cell; NaN where there is none."""
+    """The number in a cell, with a decimal point or comma; NaN where there is none."""
     try:
         return float(cells[index])
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, TypeError):
         return NAN
+    except ValueError:
+        try:
+            return float(cells[index].replace(",", "."))
+        except (AttributeError, ValueError):
+            return NAN

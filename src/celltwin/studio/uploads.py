@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from celltwin.data import importers
 from celltwin.data.importers import Examined
+from celltwin.data.sheets import OR_TELL
 from celltwin.errors import CelltwinError
 
 MEGABYTE = 1 << 20
@@ -52,9 +53,10 @@ def unreadable(name: str, error: Exception) -> CelltwinError:
 
 # What the command line calls an option is a field on the page.
 _FIELDS = {
+    OR_TELL: "",
     "give --initial-soc": "set the SOC at the start of this log, in the tab Log",
     "leave out --current-sign discharge": "set the positive current of this log to 'as found' or 'charge'",
-    "--current-sign discharge (current_sign='discharge')": "set the positive current of this log to 'discharge'",
+    importers.SAY_DISCHARGE: "set the positive current of this log to 'discharge'",
     "describe the cell and the records' initial_soc in a dataset.toml": (
         "enter the cell's capacity and the SOC at the start of this log, in the tab Log"
     ),

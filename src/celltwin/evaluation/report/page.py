@@ -11,6 +11,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from celltwin.data.sheets import count
 from celltwin.evaluation.report.figures import SECONDS_PER_MINUTE, Figures
 from celltwin.evaluation.report.findings import Finding, findings_of
 from celltwin.evaluation.report.metrics import (
@@ -85,7 +86,7 @@ def _verdict_html(metrics: Metrics, findings: Sequence[Finding]) -> str:
             (
                 "RMSE, test",
                 f"{figure_text(rmse_overall(best))} mV",
-                f"{cycles} cycles at {len(metrics.ambients)} ambients",
+                f"{count(cycles, 'cycle')} at {count(len(metrics.ambients), 'ambient')}",
             ),
             ("Worst sample", f"{number_text(best.overall.max)} mV", f"99 % within {number_text(best.overall.p99)} mV"),
             cost_tile(best),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from celltwin.data.sheets import count
 from celltwin.evaluation.report.metrics import figure_text, number_text
 from celltwin.evaluation.report.page import Section, document, plain_table
 from celltwin.evaluation.runs import FIGURES, Run, comparable, metric_of, ranked
@@ -16,8 +17,8 @@ def runs_page(runs: Sequence[Run], metric: str | None = None) -> str:
     groups = comparable(runs)
     top = (
         '<header><p class="kicker">Leaderboard</p><h1>Runs</h1>'
-        f"<p>{len(runs)} runs on {len(groups)} sets of test records. Figures are compared within a set only: on other "
-        "records the same error means something else. Every score is closed loop.</p></header>"
+        f"<p>{count(len(runs), 'run')} on {count(len(groups), 'set')} of test records. Figures are compared within a "
+        "set only: on other records the same error means something else. Every score is closed loop.</p></header>"
     )
     sections: list[Section] = []
     drawn = []
