@@ -24,6 +24,7 @@ from rich.table import Table
 
 from celltwin import (
     __version__,
+    adaptation,
     benchmark,
     deploy_command,
     experiment,
@@ -110,6 +111,14 @@ Data = Annotated[
     str, typer.Argument(metavar="DATASET", help="Folder with a dataset.toml, its path, or a registered name.")
 ]
 TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file of fit or benchmark, or a pretrained name.")]
+Adapt = Annotated[
+    float | None,
+    typer.Option(
+        "--adapt",
+        metavar="MINUTES",
+        help="First find capacity, resistance and charge of this very cell from its first minutes; scored on the rest.",
+    ),
+]
 SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: \\[splits.NAME].")]
 MlflowUri = Annotated[
     str | None,
@@ -303,6 +312,7 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here; - for stdout.")
     ] = None,
+    adapt: Adapt = None,
     split: SplitName = None,
 ) -> None:
     """Score a twin on whole cycles, per cycle and ambient: a simulation in closed loop, or an estimator that knows no
@@ -319,12 +329,23 @@ def evaluate(
     if checked and one.card.get("dataset") == dataset.name:
         note(f"{len(checked)} of {len(records)} cycles chose this twin's best round (validation)")
     note_gaps(records)
-    rows = protocol.evaluate(one, [protocol.from_fraction(r, start) for r in records], _faults(fault or []))
+    faults = _faults(fault or [])
+    records = [protocol.from_fraction(r, start) for r in records]
+    if adapt is None:
+        rows = protocol.evaluate(one, records, faults)
+    elif faults:
+        raise CelltwinError("--adapt and --fault do not go together", got="both", fix="leave one of them out")
+    else:
+        rows = protocol.evaluate_adapted(one, records, 60.0 * adapt)
     result = {"task": one.task, "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
     if json_file is not None and str(json_file) == "-":
         typer.echo(json.dumps(files.plain(result), indent=1))
         return
-    out.print(_rows_table(f"{one.name} on {dataset.name}", rows, one.task))
+    title = f"{one.name} on {dataset.name}"
+    if adapt is None:
+        out.print(_rows_table(title, rows, one.task))
+    else:
+        out.print(_rows_table(f"{title}, adapted to {adapt:g} min, scored on the rest", rows, "adapted"))
     if json_file is not None:
         files.write_json(json_file, result)
 
@@ -337,6 +358,7 @@ def simulate(
     initial_soc: Annotated[
         float | None, typer.Option(help="Fraction at the first sample; default: from its rested voltage.")
     ] = None,
+    adapt: Adapt = None,
     current_sign: CurrentSign = None,
     columns: ColumnNames = None,
 ) -> None:
@@ -344,7 +366,11 @@ def simulate(
     one, record = _twin_and_log(twin_file, "voltage", file, out_file, initial_soc, reading(current_sign, columns))
     if initial_soc is not None:
         record = replace(record, initial_soc=initial_soc)
-    row = protocol.evaluate(one, [record])[0]
+    if adapt is not None:
+        one, found = adaptation.adapt(one, record, 60.0 * adapt)
+        out.print(str(found))
+    judged = record if adapt is None else adaptation.rest_of(record, 60.0 * adapt)
+    row = protocol.evaluate(one, [judged])[0]
     said = {"simulated_voltage_volt": row["output"].voltage, "in_domain": row["in_domain"]}
     with files.replacing(out_file) as temporary:
         pq.write_table(record.table(said), temporary, compression="zstd")
@@ -493,6 +519,7 @@ def _bars() -> Iterator[jobs.Listen]:
 
 COLUMNS = {
     "voltage": {"RMSE mV": "rmse", "MAE": "mae", "p99": "p99", "worst": "max"},
+    "adapted": {"RMSE mV": "rmse", "before": "rmse_before", "p99": "p99", "worst": "max"},
     "soc": {
         "MAE points": "mae",
         "RMSE": "rmse",
@@ -512,7 +539,7 @@ def _rows_table(title: str, rows: list[protocol.Row], task: str) -> Table:
         table.add_column(name, justify="right")
 
     def shown(row: protocol.Row) -> list[str]:
-        digits = 1 if task == "voltage" else 2
+        digits = 2 if task == "soc" else 1
         return [f"{100 * row[k]:.1f} %" if k == "coverage" else f"{row[k]:.{digits}f}" for k in columns.values()]
 
     for row in rows:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from celltwin.adaptation import adapt, rest_of
 from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.errors import CelltwinError
 from celltwin.estimators.kalman import Innovations, Kalman
@@ -134,6 +135,21 @@ def evaluate(twin: Twin, records: Sequence[Record], faults: Mapping[str, float] 
     return rows
 
 
+def evaluate_adapted(twin: Twin, records: Sequence[Record], seconds: float) -> list[Row]:
+    """As `evaluate`, each record by the twin that is adapted to its first `seconds`, and scored on the rest.
+
+    A row says beside it what was found of the cell, and `rmse_before`, of the twin as it was on the same samples.
+    """
+    rows = []
+    for record in records:
+        adapted, found = adapt(twin, record, seconds)
+        rest = rest_of(record, seconds)
+        before = evaluate(twin, [rest])[0]["rmse"]
+        age = {"capacity": found.capacity, "resistance": found.resistance, "soc_shift": found.soc}
+        rows += [row | {"rmse_before": before} | age for row in evaluate(adapted, [rest])]
+    return rows
+
+
 def nis(twin: Twin, records: Sequence[Record]) -> float | None:
     """Mean normalised innovation squared of a Kalman filter over records, its start unknown; 1 is honest.
 
@@ -155,7 +171,7 @@ def overall(rows: Sequence[Row]) -> Row:
     """Figures over all rows: means over cycles, and of `max` the worst sample of all, with the mean beside it."""
     if not rows:
         return {}
-    keys = [k for k in ("rmse", "mae", "p99", "coverage", "nees", "mean_std") if k in rows[0]]
+    keys = [k for k in ("rmse", "mae", "p99", "rmse_before", "coverage", "nees", "mean_std") if k in rows[0]]
     mean = {k: float(np.mean([row[k] for row in rows])) for k in keys}
     for k in ("max", "max_settled"):
         if k in rows[0]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from celltwin.data.record import SECONDS_PER_HOUR, Cell, PackRecord, Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, Output, Start, simulate_records
+from celltwin.interface import simulate_records
+from celltwin.models.aged import Aged
 from celltwin.models.bounds import Bounded
 from celltwin.physics.operation import operate, rested
 from celltwin.studio import uploads
@@ -74,20 +72,6 @@ class Answer:
             ("charge", f"{record.charge_ah[-1]:+.3f} Ah"),
             ("outside domain", f"{100 * np.mean(~self.in_domain):.1f} %"),
         ]
-
-
-class Aged(eqx.Module):
-    """A cell of r times every overpotential: the model of one r times as large, under r times the current."""
-
-    model: Any
-    resistance: Array
-
-    def init(self, start: Start) -> Any:
-        r = self.resistance
-        return self.model.init(start._replace(current=r * start.current, capacity=r * start.capacity))
-
-    def step(self, state: Any, u: Input) -> tuple[Any, Output]:
-        return self.model.step(state, u._replace(current=self.resistance * u.current))
 
 
 def parse(text: str) -> tuple[str, ...] | Profile:
@@ -165,7 +149,7 @@ def run(one: Twin, case: Case) -> Answer:
             raise CelltwinError(f"{name} makes no sense", got=value, expected=f"{low:g} to {high:g}")
     # Rates go by the nominal capacity, which does not age.
     cell = replace(one.cell, reference_capacity_ah=case.capacity * one.cell.reference_capacity_ah)
-    model = Aged(Bounded.of(one.model, one.cell), jnp.asarray(case.resistance, jnp.float32))
+    model = Aged.of(Bounded.of(one.model, one.cell), resistance=case.resistance)
     if isinstance(case.todo, Profile):
         record, soc, ended = _driven(model, case.todo, case, cell)
     else:
