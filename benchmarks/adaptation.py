@@ -1,6 +1,6 @@
 """What it buys to fit a voltage twin to the cell in front of it, from the first minutes of each test cycle.
 
-    python benchmarks/adaptation.py RUN [--data lg_18650hg2] [--models hybrid-gru,...] [--minutes 5,10,20,30] [--split test]
+    python benchmarks/adaptation.py RUN [--data DATASET] [--models hybrid-gru,...] [--minutes 10,20] [--split test]
 
 For every seed of a run: RMSE in mV, per ambient, on the samples after the minutes that were looked at, of the twin as
 it was and of the adapted one; mean over seeds. Both are scored on the same samples.
