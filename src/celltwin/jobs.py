@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +23,7 @@ from celltwin.data.datasets import Dataset
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split, refuse_seen
 from celltwin.errors import CelltwinError
-from celltwin.learning import training
+from celltwin.learning import bands, training
 from celltwin.learning.plan import Plan
 from celltwin.learning.training import Progress
 from celltwin.twin import Twin
@@ -98,7 +98,17 @@ def train(
         "history": [p._asdict() for p in history],
         "identity": identity(job, split),
     }
-    return Twin(job.family.name, model, domain, dataset.cell, card, job.family.task)
+    return with_bands(Twin(job.family.name, model, domain, dataset.cell, card, job.family.task), split)
+
+
+def with_bands(one: Twin, split: Split) -> Twin:
+    """The twin with the bands that the split's training and validation records give it; none of an estimator."""
+    if one.task != "voltage":
+        return one
+    trained, held = (
+        bands.errors_of(one.runner, [one.with_facts(r) for r in side]) for side in (split.train, split.validate)
+    )
+    return replace(one, bands=bands.calibrate(trained, held))
 
 
 def identity(job: Job, split: Split) -> str:
