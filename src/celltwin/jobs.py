@@ -26,6 +26,7 @@ from celltwin.errors import CelltwinError
 from celltwin.learning import bands, training
 from celltwin.learning.plan import Plan
 from celltwin.learning.training import Progress
+from celltwin.models.ensemble import Ensemble
 from celltwin.twin import Twin
 
 log = logging.getLogger("celltwin")
@@ -109,6 +110,33 @@ def with_bands(one: Twin, split: Split) -> Twin:
         bands.errors_of(one.runner, [one.with_facts(r) for r in side]) for side in (split.train, split.validate)
     )
     return replace(one, bands=bands.calibrate(trained, held))
+
+
+def ensemble(members: Sequence[Twin], split: Split) -> Twin:
+    """One twin of the trained seeds of a voltage model, with bands of its own.
+
+    Raises CelltwinError where they are not of one model, trained on the split's training records.
+    """
+    first = members[0]
+    trained_on = tuple(sorted(r.content_hash for r in split.train))
+    for one in members:
+        if one.name != first.name or one.domain.seen != trained_on:
+            raise CelltwinError(
+                "twins of an ensemble are not alike",
+                got=f"{one.name} of seed {one.card['seed']}",
+                expected=f"seeds of {first.name}, trained on the records of the split",
+            )
+    model = Ensemble.of([one.model for one in members])
+    card = first.card | {
+        "title": f"mean of {len(members)} seeds: {first.card['title']}",
+        "seed": [one.card["seed"] for one in members],
+        "parameters": training.parameters(model),
+        "training_seconds": sum(one.card["training_seconds"] for one in members),
+        "history": [],
+        "identity": [one.card["identity"] for one in members],
+    }
+    card.pop("validation", None)
+    return with_bands(replace(first, name=f"{first.name}-ensemble", model=model, card=card), split)
 
 
 def identity(job: Job, split: Split) -> str:

@@ -108,7 +108,8 @@ class Twin:
         if self.bands is None:
             return None
         half = self.bands.half_width(output.soc, record.filled_temperature)
-        return output.voltage - half, output.voltage + half
+        voltage = np.asarray(output.voltage, np.float64)
+        return voltage - half, voltage + half
 
     def with_facts(self, record: Record) -> Record:
         """The record with this twin's cell, and for a voltage model an initial SOC, where it has none of its own.

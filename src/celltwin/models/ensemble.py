@@ -34,7 +34,7 @@ class Ensemble(eqx.Module):
         trees = [eqx.partition(member, eqx.is_array) for member in members]
         first, rest = trees[0]
         shapes = [jax.tree.map(jnp.shape, arrays) for arrays, _ in trees]
-        if any(shape != shapes[0] or not eqx.tree_equal(other, rest) for shape, (_, other) in zip(shapes, trees)):
+        if any(shape != shapes[0] or not eqx.tree_equal(other, rest) for shape, (_, other) in zip(shapes, trees, strict=True)):
             raise CelltwinError("models of an ensemble are not alike", expected="one family, trained from several seeds")
 
         def differ(*leaves: Array) -> bool:
