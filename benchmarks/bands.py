@@ -2,8 +2,8 @@
 
     python benchmarks/bands.py RUN DATASET [--models gru,hybrid-gru] [--seeds 0,1,2]
 
-1. On validation alone, one ambient temperature left out at a time: calibrated on the others, how much of the one left out
-   is within. Once with the shape of the errors taken from the same validation cycles, once from the training cycles.
+1. On validation alone, one ambient temperature left out at a time: calibrated on the others, how much of the one left
+   out is within. Once with the shape of the errors from the same validation cycles, once from the training cycles.
 2. The test cycles, each ambient apart: means over the seeds, and of the ensemble of the seeds.
 """
 
@@ -26,13 +26,12 @@ from celltwin.twin import Twin
 
 def left_out(records: Sequence[Record], trained: Sequence[Errors] | None, held: Sequence[Errors]) -> np.ndarray:
     """Coverage and mean half-width (mV) of each ambient temperature without it in validation: [ambients, 2]."""
-    ambient = np.array([record.ambient_degC for record in records])
     figures = []
-    for one in np.unique(ambient):
-        others = [held[i] for i in np.flatnonzero(ambient != one)]
+    for ambient in sorted({record.ambient_degC for record in records}):
+        others = [errors for record, errors in zip(records, held, strict=True) if record.ambient_degC != ambient]
         bands = calibrate(trained or others, others)
         assert bands is not None
-        mine = [held[i] for i in np.flatnonzero(ambient == one)]
+        mine = [errors for record, errors in zip(records, held, strict=True) if record.ambient_degC == ambient]
         half = np.concatenate([bands.half_width(e.soc, e.temperature) for e in mine])
         size = np.concatenate([e.size for e in mine])
         figures.append((np.mean(size <= half), 1e3 * np.mean(half)))
@@ -75,7 +74,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--validation-only", action="store_true", help="leave the test cycles alone")
     given = parser.parse_args()
-    split = datasets.load(given.data).split()
+    split = datasets.load(given.data).split(None)
     names, seeds = given.models.split(","), given.seeds.split(",")
     twins = {name: [twin.load(given.run / "twins" / f"{name}-{seed}.twin") for seed in seeds] for name in names}
     choice(names, twins, split)

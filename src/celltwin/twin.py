@@ -103,8 +103,8 @@ class Twin:
         padded = (np.pad(np.asarray(column, np.float32), (0, padding)) for column in columns)
         return np.asarray(self.domain.contains(*map(jnp.asarray, padded)))[: len(record)]
 
-    def band(self, record: Record, output: Output) -> tuple[np.ndarray, np.ndarray] | None:
-        """Lower and upper end (V) of the band around a simulation, arrays [time]; None for a twin without bands."""
+    def band(self, record: Record, output: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """Lower and upper end (V) of the band around an Output, arrays [time]; None for a twin without bands."""
         if self.bands is None:
             return None
         half = self.bands.half_width(output.soc, record.filled_temperature)

@@ -21,7 +21,7 @@ from celltwin.interface import Start
 
 # Without contraction to fused operations every processor gives the same bits.
 FLAGS = ("-std=c99", "-O3", "-fno-trapping-math", "-ffp-contract=off", "-fPIC", "-shared")
-# For this processor, where the compiler knows it. Vectors of 512 bits make gcc 12 store to misaligned places: it crashes.
+# For this processor, where the compiler knows it. With vectors of 512 bits gcc 12 stores to misaligned places: a crash.
 TUNED = (("-march=native", "-mprefer-vector-width=256"), ("-march=native",), ())
 
 SHIM = """

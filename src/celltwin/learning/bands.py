@@ -5,15 +5,17 @@
 q is the 90 % quantile of |error| over the *training* cycles in bins of state of charge and temperature, linear between
 the bins' middles; a bin of few seconds gives way to its temperature, that one to all samples. The training cycles are
 many and tell where a model is weak, but flatter it. So f comes from the *validation* cycles alone: the
-ceil((n + 1) level)-th smallest of their n scores |error| / q. This is split-conformal prediction with a scale (Lei et al.,
-JASA 113, 2018; Papadopoulos et al., ECML 2002). All errors are those of whole closed-loop simulations from a known start.
+ceil((n + 1) level)-th smallest of their n scores |error| / q. This is split-conformal prediction with a scale (Lei et
+al., JASA 113, 2018; Papadopoulos et al., ECML 2002). All errors are those of whole closed-loop simulations from a known
+start.
 
 What this promises. If samples were exchangeable, a new one would lie in the band with at least the stated probability.
 They are not: errors are slow, and the samples of a cycle rise and fall together. At best whole cycles are exchangeable;
 then the band holds about the stated share of the samples of *many* new cycles, while a single cycle may lie well below
-or above. No promise without assumptions on the cells and cycles is possible at 90 % from fewer than nine validation cycles.
-Nothing is promised for another cell, an aged one, another kind of driving, or outside the training domain, and the
-validation cycles also chose the best round of training, which flatters f a little.
+or above, and nothing can be promised of it at 90 % from fewer than nine validation cycles. Nothing is promised for
+another cell, an aged one, another kind of driving, or outside the training domain. Where the validation cycles are harder
+than those to come, bands are too wide; where they are easier, too narrow. They also chose the best round of training,
+which flatters f a little.
 """
 
 from __future__ import annotations

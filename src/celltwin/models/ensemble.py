@@ -3,8 +3,9 @@
     V = mean_m V_m,  s = std_m V_m
 
 after Lakshminarayanan, Pritzel and Blundell (NeurIPS 2017). Members are trained from different seeds on the same
-records. What is the same in all of them, as the circuit under hybrids of several seeds, is held once. The spread s tells
-where the members disagree; what they all do wrong it does not show, so it is no band (see celltwin.learning.bands).
+records. What is the same in all of them, as the circuit under hybrids of several seeds, is held once. The spread s
+tells where the members disagree; what they all do wrong it does not show, so it is no band (see
+celltwin.learning.bands).
 """
 
 from __future__ import annotations
@@ -34,15 +35,22 @@ class Ensemble(eqx.Module):
         trees = [eqx.partition(member, eqx.is_array) for member in members]
         first, rest = trees[0]
         shapes = [jax.tree.map(jnp.shape, arrays) for arrays, _ in trees]
-        if any(shape != shapes[0] or not eqx.tree_equal(other, rest) for shape, (_, other) in zip(shapes, trees, strict=True)):
-            raise CelltwinError("models of an ensemble are not alike", expected="one family, trained from several seeds")
+        if any(
+            shape != shapes[0] or not eqx.tree_equal(other, rest)
+            for shape, (_, other) in zip(shapes, trees, strict=True)
+        ):
+            raise CelltwinError(
+                "models of an ensemble are not alike", expected="one family, trained from several seeds"
+            )
 
         def differ(*leaves: Array) -> bool:
             return any(not np.array_equal(leaf, leaves[0]) for leaf in leaves[1:])
 
         different = jax.tree.map(differ, *(arrays for arrays, _ in trees))
         if not any(jax.tree.leaves(different)):
-            raise CelltwinError("models of an ensemble are all the same", expected="one family, trained from several seeds")
+            raise CelltwinError(
+                "models of an ensemble are all the same", expected="one family, trained from several seeds"
+            )
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(arrays for arrays, _ in trees))
         own = jax.tree.map(lambda yes, leaf: leaf if yes else None, different, stacked)
         common = jax.tree.map(lambda yes, leaf: None if yes else leaf, different, first)
