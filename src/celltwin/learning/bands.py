@@ -12,10 +12,10 @@ start.
 What this promises. If samples were exchangeable, a new one would lie in the band with at least the stated probability.
 They are not: errors are slow, and the samples of a cycle rise and fall together. At best whole cycles are exchangeable;
 then the band holds about the stated share of the samples of *many* new cycles, while a single cycle may lie well below
-or above, and nothing can be promised of it at 90 % from fewer than nine validation cycles. Nothing is promised for
-another cell, an aged one, another kind of driving, or outside the training domain. Where the validation cycles are harder
-than those to come, bands are too wide; where they are easier, too narrow. They also chose the best round of training,
-which flatters f a little.
+or above; to promise 90 % of it, whatever the distribution, takes nine validation cycles and more. Nothing is promised
+for another cell, an aged one, another kind of driving, or outside the training domain. Where the validation cycles are
+harder than those to come, bands are too wide; where they are easier, too narrow. They also chose the best round of
+training, which flatters f a little.
 """
 
 from __future__ import annotations
