@@ -79,10 +79,10 @@ def test_a_bin_without_samples_takes_what_is_known_of_its_temperature_and_that_o
 
 
 def test_few_seconds_hardly_move_a_bin():
-    many, few = errors(0, samples=20_000), errors(1, samples=50, size=1.0, soc=(0.61, 0.69))
-    assert calibrate([many, few], [many]).half_width([0.65], [25.0]) < 0.06  # V; the few alone would say 1.6
-    slow = replace(few, seconds=1000.0)
-    assert calibrate([many, slow], [many]).half_width([0.65], [25.0]) > 1.0
+    many, few = errors(0, soc=(0.7, 1.0)), errors(1, samples=50, size=1.0, soc=(0.31, 0.39), seconds=1.0)
+    for seconds, low, high in ((1.0, 0.05, 0.3), (1000.0, 2.0, 6.0)):  # V; the few alone would say 3.8
+        width = calibrate([many, replace(few, seconds=seconds)], [many]).half_width([0.35], [25.0])
+        assert low < width < high
 
 
 def test_half_widths_are_linear_between_the_middles_and_constant_beyond():
