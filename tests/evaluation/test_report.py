@@ -485,12 +485,12 @@ def with_bands(metrics: dict, run: Path) -> None:
 
 def test_bands_are_shown_where_there_are_any(run: Path, metrics: dict) -> None:
     before = page(run)
-    assert 'id="bands"' not in before
+    assert 'id="held"' not in before
     assert "Within band (%)" not in before
     assert "Band" not in shown(metrics)
     with_bands(metrics, run)
     text = page(run)
-    assert table(text, "bands") == [["hybridthe hybrid & its title", "87.0", "80.0", "94.0", "20.0"]]
+    assert table(text, "held") == [["hybridthe hybrid & its title", "87.0", "80.0", "94.0", "20.0"]]
     assert "Within band (%)" in text
     said = "The 90 % band of hybrid (± 20.0 mV) holds 87.0 % of the test samples, "
     assert f'<li class="warn">{said}from 80.0 % at −20 °C to 94.0 % at 25 °C.</li>' in text

@@ -172,7 +172,7 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
         (
             "simulated",
             "Measured and simulated",
-            "",
+            f"Shaded: the {100 * LEVEL:g} % band of the best model." if metrics.banded else "",
             figure_html("record", bool(figures.records), NO_PREDICTIONS, choose_record),
         ),
         *([_bands_section(metrics)] if metrics.banded else []),

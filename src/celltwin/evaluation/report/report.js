@@ -20,10 +20,12 @@ function drawRecord() {
       name: plain(model.name), legendgroup: model.name, mode: "lines", line: { color: colour(model.name), width: 1.2 },
       visible: model.trained || models.every((m) => !m.trained) ? true : "legendonly",
     };
-    if (model === banded) {
+    if (model === banded) { // around its voltage, and, as wide, around no error
       const [x, below, above] = [floats(simulated.x), floats(simulated.low), floats(simulated.high)];
-      traces.push({ ...common, x: [...x, ...[...x].reverse()], y: [...above, ...[...below].reverse()], fill: "toself",
-        fillcolor: faint(colour(model.name), 0.22), line: { width: 0 }, showlegend: false, hoverinfo: "skip" });
+      const half = [...above].map((v, i) => 500 * (v - below[i]));
+      [["y", [...above], [...below]], ["y2", half, half.map((v) => -v)]].forEach(([yaxis, top, bottom]) =>
+        traces.push({ ...common, x: [...x, ...[...x].reverse()], y: [...top, ...bottom.reverse()], yaxis, fill: "toself",
+          fillcolor: faint(colour(model.name), 0.22), line: { width: 0 }, showlegend: false, hoverinfo: "skip" }));
     }
     const y = floats(simulated.y);
     const [least, greatest] = extent(y);

@@ -205,7 +205,7 @@ def bands_html(metrics: Metrics) -> str:
         Column("Half-width (mV)", lambda m: m.overall.half_width),
     ]
     return sortable_table(
-        columns, [("", metrics.banded)], heads=partial(model_head, metrics.ranked), attributes='id="bands"'
+        columns, [("", metrics.banded)], heads=partial(model_head, metrics.ranked), attributes='id="held"'
     )
 
 
