@@ -65,7 +65,11 @@ def test_metrics_have_their_schema(finished_run, dataset):
         for row in model["rows"]:
             assert {"cycle", "cell", "ambient_degC", "rmse", "mae", "max", "p99", "n", "out_of_domain"} <= set(row)
             assert 0 < row["mae"] <= row["rmse"] <= row["max"]
-        assert {"rmse", "rmse_std", "mae", "max", "p99", "mean_max"} == set(model["overall"])
+            assert 0 <= row["coverage"] <= 1
+            assert row["half_width"] > 0
+        assert set(model["overall"]) == {
+            "rmse", "rmse_std", "mae", "max", "p99", "mean_max", "coverage", "half_width",
+        }  # fmt: skip
         assert (out / model["twin"]).is_file()
         curves = model["curves"]
         assert np.shape(curves["ocv_volt"]) == (len(curves["temperature_degC"]), len(curves["soc"])) == (2, 50)

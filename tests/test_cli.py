@@ -20,6 +20,8 @@ from celltwin import twin as twin_file
 from celltwin.cli import app
 from celltwin.data import datasets
 from celltwin.evaluation import protocol
+from celltwin.learning.bands import Bands
+from celltwin.models.aged import Aged
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -290,8 +292,64 @@ def test_simulate_puts_its_columns_beside_the_input(run, twins, cell, log, drive
     np.testing.assert_allclose(columns["simulated_voltage_volt"], expected, atol=1e-4)
 
 
+def test_simulate_writes_the_band_of_a_twin_that_has_one(run, twins, log, drives, tmp_path):
+    record = drives["25degC", "LA92"]
+    error = np.abs(twins["thevenin"].simulate(record).voltage - record.voltage)
+    half = float(np.quantile(error, 0.6))
+    path = replace(twins["thevenin"], bands=Bands((20.0,), ((half,),))).save(tmp_path / "banded.twin")
+    status, printed, errors = run("simulate", path, log, "--out", "out.parquet", "--initial-soc", 1.0)
+    assert status == 0, errors
+    table = pq.read_table(tmp_path / "out.parquet")
+    names = ("voltage_low_volt", "simulated_voltage_volt", "voltage_high_volt")
+    low, simulated, high = (table[name].to_numpy() for name in names)
+    np.testing.assert_allclose(simulated - low, half, rtol=1e-6)
+    np.testing.assert_allclose(high - simulated, half, rtol=1e-6)
+    share, width = re.search(r"([\d.]+) % within the 90 % band \(± ([\d.]+) mV\)", printed).groups()
+    assert float(share) == pytest.approx(60.0, abs=0.5)
+    assert float(width) == pytest.approx(1e3 * half, abs=0.06)
+
+
+def test_evaluate_shows_the_coverage_of_bands(run, twins, dataset_folder, tmp_path):
+    path = replace(twins["thevenin"], bands=Bands((20.0,), ((0.5,),))).save(tmp_path / "banded.twin")
+    status, printed, errors = run("evaluate", path, dataset_folder, "--json", "figures.json")
+    assert status == 0, errors
+    assert "within band" in printed
+    found = json.loads((tmp_path / "figures.json").read_text())
+    for figures in (*found["rows"], found["overall"]):
+        assert figures["coverage"] == 1.0
+        assert figures["half_width"] == pytest.approx(500.0)
+
+
 def test_simulate_finds_the_initial_soc_of_a_rested_log(run, twins, cell, log):
     assert run("simulate", cell, log, "--out", "out.parquet")[0] == 0
+
+
+def test_simulate_adapts_to_the_first_minutes_of_a_log(run, twins, log, drives, tmp_path):
+    one = twins["thevenin"]
+    worn = replace(one, model=Aged.of(one.model, resistance=1 / 1.15)).save(tmp_path / "worn.twin")
+    rmse = {}
+    for name, options in {"as it was": (), "adapted": ("--adapt", 10)}.items():
+        status, printed, errors = run("simulate", worn, log, "--out", "out.parquet", "--initial-soc", 1.0, *options)
+        assert status == 0, errors
+        rmse[name] = float(re.search(r"RMSE ([\d.]+) mV", printed)[1])
+    assert rmse["adapted"] < 0.85 * rmse["as it was"]
+    assert float(re.search(r"resistance ([\d.]+) ±", printed)[1]) == pytest.approx(115.0, abs=10.0)
+    table = pq.read_table(tmp_path / "out.parquet")
+    np.testing.assert_allclose(table["voltage_volt"].to_numpy(), drives["25degC", "LA92"].voltage, atol=1e-5)
+
+
+def test_evaluate_adapts_and_scores_the_rest(run, refused, cell, dataset_folder, tmp_path):
+    status, printed, errors = run("evaluate", cell, dataset_folder, "--adapt", 5, "--json", "rows.json")
+    assert status == 0, errors
+    assert "adapted to 5 min, scored on the rest" in printed
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    for row in rows:
+        assert row["rmse"] > 0
+        assert row["rmse_before"] > 0
+        assert 0.8 < row["capacity"] < 1.2
+    message = refused("evaluate", cell, dataset_folder, "--adapt", 5, "--fault", "current_offset=0.1")
+    assert "do not go together" in message
+    assert "too short to adapt to" in refused("evaluate", cell, dataset_folder, "--adapt", 500)
 
 
 def test_simulate_refuses(refused, cell, log, negated, tmp_path):

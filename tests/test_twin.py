@@ -15,6 +15,7 @@ from celltwin import files
 from celltwin import twin as twins_module
 from celltwin.data.domain import Domain
 from celltwin.errors import CelltwinError
+from celltwin.learning.bands import Bands
 from celltwin.twin import FORMAT, Twin, load, probe
 
 
@@ -48,6 +49,40 @@ def test_a_twin_comes_back_to_the_bit(twin, drives, tmp_path):
     np.testing.assert_array_equal(before.voltage, after.voltage)
     np.testing.assert_array_equal(before.soc, after.soc)
     np.testing.assert_array_equal(twin.in_domain(record, before.soc), back.in_domain(record, after.soc))
+
+
+BANDS = Bands((7.5, 22.5), ((0.01, 0.02, 0.03), (0.1 / 3, 0.005, 0.006)), 0.9, 2.5, 6)
+
+
+def test_bands_travel_with_a_twin(twins, drives, tmp_path):
+    banded, record = replace(twins["thevenin"], bands=BANDS), drives["5degC", "LA92"]
+    back = load(banded.save(tmp_path / "cell.twin"))
+    assert back.bands == BANDS
+    output = back.simulate(record)
+    low, high = back.band(record, output)
+    np.testing.assert_allclose((low + high) / 2, output.voltage, rtol=1e-12)
+    np.testing.assert_allclose((high - low) / 2, BANDS.half_width(output.soc, record.filled_temperature), rtol=1e-9)
+    assert twins["thevenin"].band(record, output) is None
+
+
+def test_a_twin_of_before_there_were_bands_loads(saved):
+    assert load(rewritten(saved, lambda about: about.pop("bands"))).bands is None
+
+
+@pytest.mark.parametrize(
+    "bands",
+    [
+        {},
+        {"temperature_degC": [7.5], "half_width_volt": [[0.01], [0.02]]},
+        {"temperature_degC": [7.5], "half_width_volt": [[0.01, -0.02]]},
+        {"temperature_degC": [7.5], "half_width_volt": [["wide"]]},
+        {"temperature_degC": [7.5], "half_width_volt": [[0.01]], "shape": "round"},
+    ],
+)
+def test_damaged_bands_are_refused(saved, bands):
+    path = rewritten(saved, lambda about: about.update(bands=bands or {"level": 0.9}))
+    with pytest.raises(CelltwinError, match="is damaged"):
+        load(path)
 
 
 def test_a_model_of_scalars_and_nothing_comes_back(twins, tmp_path):

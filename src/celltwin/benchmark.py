@@ -206,6 +206,8 @@ def _score(family: models.Family, twins: Sequence[Twin], split: Split, out: Path
         rows += [protocol.figures(row) for row in mine]
     keys = ("rmse", "mae", "max", "p99", "mean_max")
     overall: dict[str, float | None] = {k: float(np.mean([figures[k] for figures in by_seed])) for k in keys}
+    for k in ("coverage", "half_width"):
+        overall[k] = float(np.mean([figures[k] for figures in by_seed])) if all(k in f for f in by_seed) else None
     overall["rmse_std"] = _spread([f["rmse"] for f in by_seed])
     log.info("%s: test RMSE %.2f mV", family.name, overall["rmse"])
     return {"rows": rows, "overall": overall, "curves": curves(twins[0], split)}
@@ -302,13 +304,8 @@ def _write_predictions(rows: Sequence[protocol.Row], path: Path) -> None:
     tables = []
     for row in rows:
         record, n = row["record"], len(row["record"])
-        columns = record.table(
-            {
-                "soc": record.soc,
-                "simulated_voltage_volt": row["output"].voltage,
-                "in_domain": row["in_domain"],
-            }
-        ).select([*record.table().column_names[:4], "soc", "simulated_voltage_volt", "in_domain"])
+        made = {"soc": record.soc} | protocol.columns(row)
+        columns = record.table(made).select([*record.table().column_names[:4], *made])
         for name, value in (
             ("split", row["split"]),
             ("ambient_degC", record.ambient_degC),

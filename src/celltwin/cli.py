@@ -27,6 +27,7 @@ from celltwin import (
     adaptation,
     benchmark,
     deploy_command,
+    ensemble_command,
     experiment,
     files,
     identify_command,
@@ -371,11 +372,15 @@ def simulate(
         out.print(str(found))
     judged = record if adapt is None else adaptation.rest_of(record, 60.0 * adapt)
     row = protocol.evaluate(one, [judged])[0]
-    said = {"simulated_voltage_volt": row["output"].voltage, "in_domain": row["in_domain"]}
     with files.replacing(out_file) as temporary:
-        pq.write_table(record.table(said), temporary, compression="zstd")
+        pq.write_table(record.table(protocol.columns(row)), temporary, compression="zstd")
+    held = (
+        f"{100 * row['coverage']:.1f} % within the {100 * one.bands.level:g} % band (± {row['half_width']:.1f} mV), "
+        if one.bands
+        else ""
+    )
     out.print(
-        f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, "
+        f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, {held}"
         f"{100 * row['out_of_domain']:.1f} % outside the training domain"
     )
     out.print(f"written: {out_file}", soft_wrap=True)
@@ -457,6 +462,9 @@ app.command("export", epilog="Example: celltwin export lg_18650hg2/soc --to c --
 app.command("stream", epilog="Example: celltwin stream lg_18650hg2/soc --input log.csv --snapshot bms.json")(
     deploy_command.stream_
 )
+app.command("ensemble", epilog="Example: celltwin ensemble runs/first hybrid-gru --out cell.twin")(
+    ensemble_command.ensemble
+)
 app.command("identify", epilog="Example: celltwin identify demo --out cell.json")(identify_command.identify)
 app.command("studio", epilog="Example: celltwin studio demo")(studio_command.studio)
 
@@ -534,6 +542,8 @@ COLUMNS = {
 def _rows_table(title: str, rows: list[protocol.Row], task: str) -> Table:
     table = Table(title=title, box=None)
     columns = COLUMNS[task]
+    if task == "voltage" and "coverage" in rows[0]:
+        columns = columns | {"within band": "coverage", "band ± mV": "half_width"}
     table.add_column("cycle", style="bold")
     for name in ("ambient", *columns, "outside domain"):
         table.add_column(name, justify="right")

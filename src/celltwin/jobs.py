@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,9 +23,10 @@ from celltwin.data.datasets import Dataset
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split, refuse_seen
 from celltwin.errors import CelltwinError
-from celltwin.learning import training
+from celltwin.learning import bands, training
 from celltwin.learning.plan import Plan
 from celltwin.learning.training import Progress
+from celltwin.models.ensemble import Ensemble
 from celltwin.twin import Twin
 
 log = logging.getLogger("celltwin")
@@ -98,7 +99,44 @@ def train(
         "history": [p._asdict() for p in history],
         "identity": identity(job, split),
     }
-    return Twin(job.family.name, model, domain, dataset.cell, card, job.family.task)
+    return with_bands(Twin(job.family.name, model, domain, dataset.cell, card, job.family.task), split)
+
+
+def with_bands(one: Twin, split: Split) -> Twin:
+    """The twin with the bands that the split's training and validation records give it; none of an estimator."""
+    if one.task != "voltage":
+        return one
+    trained, held = (
+        bands.errors_of(one.runner, [one.with_facts(r) for r in side]) for side in (split.train, split.validate)
+    )
+    return replace(one, bands=bands.calibrate(trained, held))
+
+
+def ensemble(members: Sequence[Twin], split: Split) -> Twin:
+    """One twin of the trained seeds of a voltage model, with bands of its own.
+
+    Raises CelltwinError where they are not of one model, trained on the split's training records.
+    """
+    first = members[0]
+    trained_on = tuple(sorted(r.content_hash for r in split.train))
+    for one in members:
+        if one.name != first.name or one.domain.seen != trained_on:
+            raise CelltwinError(
+                "twins of an ensemble are not alike",
+                got=f"{one.name} of seed {one.card['seed']}",
+                expected=f"seeds of {first.name}, trained on the records of the split",
+            )
+    model = Ensemble.of([one.model for one in members])
+    card = first.card | {
+        "title": f"mean of {len(members)} seeds: {first.card['title']}",
+        "seed": [one.card["seed"] for one in members],
+        "parameters": training.parameters(model),
+        "training_seconds": sum(one.card["training_seconds"] for one in members),
+        "history": [],
+        "identity": [one.card["identity"] for one in members],
+    }
+    card.pop("validation", None)
+    return with_bands(replace(first, name=f"{first.name}-ensemble", model=model, card=card), split)
 
 
 def identity(job: Job, split: Split) -> str:

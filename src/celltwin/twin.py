@@ -38,6 +38,7 @@ from celltwin.interface import (
     start_of,
     unknown_start,
 )
+from celltwin.learning.bands import Bands
 from celltwin.models.bounds import Bounded, BoundedEstimator
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
@@ -56,6 +57,7 @@ class Twin:
     cell: Cell
     card: dict[str, Any] = field(default_factory=dict)
     task: str = "voltage"  # what it says: "voltage" of a simulation, or "soc", estimated from measurements
+    bands: Bands | None = None  # of the simulated voltage, where validation records measured them
 
     def simulate(self, record: Record) -> Output:
         """Closed-loop simulation of a record, arrays [time]. See `with_facts` for a record of unknown cell."""
@@ -100,6 +102,14 @@ class Twin:
         padding = -len(record) % CHUNK  # so that records of other lengths reuse the same programs
         padded = (np.pad(np.asarray(column, np.float32), (0, padding)) for column in columns)
         return np.asarray(self.domain.contains(*map(jnp.asarray, padded)))[: len(record)]
+
+    def band(self, record: Record, output: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """Lower and upper end (V) of the band around an Output, arrays [time]; None for a twin without bands."""
+        if self.bands is None:
+            return None
+        half = self.bands.half_width(output.soc, record.filled_temperature)
+        voltage = np.asarray(output.voltage, np.float64)
+        return voltage - half, voltage + half
 
     def with_facts(self, record: Record) -> Record:
         """The record with this twin's cell, and for a voltage model an initial SOC, where it has none of its own.
@@ -147,6 +157,7 @@ class Twin:
             "cell": dataclasses.asdict(self.cell),
             "card": self.card,
             "domain": self.domain.ranges(),
+            "bands": self.bands and dataclasses.asdict(self.bands),
             "modules": [_describe(part) for part in tree],
         }
         files.save_tree(path, tree, about)
@@ -187,10 +198,11 @@ def load(path: str | Path) -> Twin:
         like = tuple(_blank(description, path) for description in about["modules"])
         cell = Cell(**about["cell"] | {"voltage_limits_volt": tuple(about["cell"]["voltage_limits_volt"])})
         name, card = about["name"], about["card"]
-    except (KeyError, TypeError) as error:
+        bands = Bands.of(about["bands"]) if about.get("bands") else None
+    except (KeyError, TypeError, ValueError) as error:
         raise CelltwinError(f"{path} is damaged", got=f"{type(error).__name__} in its header: {error}") from error
     model, domain = files.load_tree(path, like)
-    return Twin(name, model, domain, cell, card, about.get("task", "voltage"))
+    return Twin(name, model, domain, cell, card, about.get("task", "voltage"), bands)
 
 
 PROBE_SECONDS = 60  # of the discharge behind the total resistance

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -18,7 +19,9 @@ from celltwin.deploy.native import Native
 from celltwin.errors import CelltwinError
 from celltwin.interface import Estimate, Output, Start, start_of
 from celltwin.models.bounds import MORE, SLACK, STRAYED
+from celltwin.models.ensemble import Ensemble
 from celltwin.twin import Twin
+from shaking import shaken
 
 EVERY = [family.name for family in models.families()]
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
@@ -285,3 +288,15 @@ def test_without_a_compiler_there_is_a_clear_error(emitted, monkeypatch):
     monkeypatch.setenv("CC", "false")
     with pytest.raises((CelltwinError, OSError)):
         Native(emitted("hold"))
+
+
+@pytest.mark.parametrize("name", ["thevenin", "narx", "hybrid-gru", "koopman"])
+def test_c_of_an_ensemble_says_what_python_says(name, twin_of, compiler, run_in_python):
+    one = twin_of(name)
+    model = Ensemble.of([shaken(one.model, seed, size=0.02) for seed in range(3)])
+    twin = replace(one, model=model)
+    for flags in (("-O0", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"), None):
+        compiled = Native(c.emit(twin), flags)
+        for start, inputs, expected in run_in_python(twin)[:3]:
+            said = compiled.run(compiled.begin(start), inputs)
+            np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=1e-4)

@@ -12,6 +12,7 @@ import reference
 from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
+from celltwin.learning.bands import Bands
 
 RECORD = reference.drive("drive", seed=1, samples=300)
 
@@ -89,6 +90,25 @@ def test_segments_are_scored_apart():
     row = protocol.score(record(np.full(120, 3.7), current), simulated)
     assert row["rmse_rest"] == pytest.approx(1.0)
     assert row["rmse_transient"] == pytest.approx(4.0)
+
+
+def test_coverage_is_of_the_measured_samples():
+    voltage = np.array([3.7, 3.6, np.nan, 3.5, 3.9])
+    low, high = np.full(5, 3.55), np.array([3.75, 3.75, 3.75, 3.75, 3.85])
+    row = protocol.score_band(record(voltage, np.zeros(5)), (low, high))
+    assert row == {"coverage": 2 / 4, "half_width": pytest.approx(1e3 * (4 * 0.2 + 0.3) / 10)}
+
+
+def test_rows_of_a_twin_with_bands_say_how_much_they_hold(twins, split):
+    assert "coverage" not in protocol.evaluate(twins["narx"], split.test)[0]
+    wide = replace(twins["narx"], bands=Bands((20.0,), ((9.0,),)))
+    rows = protocol.evaluate(wide, split.test)
+    assert [row["coverage"] for row in rows] == [1.0, 1.0]
+    assert protocol.overall(rows)["half_width"] == pytest.approx(9000.0)
+    assert list(protocol.columns(rows[0])) == [
+        "simulated_voltage_volt", "voltage_low_volt", "voltage_high_volt", "in_domain",
+    ]  # fmt: skip
+    assert not {"band", "output"} & set(protocol.figures(rows[0]))
 
 
 # --- evaluate ------------------------------------------------------------------------------------------------------

@@ -467,10 +467,47 @@ def test_terminal_leaderboard(metrics: dict) -> None:
     ]
 
 
+def with_bands(metrics: dict, run: Path) -> None:
+    """Bands of 20 mV on the hybrid's simulation: metrics and predictions."""
+    model = metrics["models"][2]
+    shares = {-20.0: 0.8, 25.0: 0.94}
+    for entry in model["rows"]:
+        entry |= {"coverage": shares[entry["ambient_degC"]], "half_width": 20.0}
+    model["overall"] |= {"coverage": 0.87, "half_width": 20.0}
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    path = run / "predictions" / "hybrid.parquet"
+    table = pq.read_table(path)
+    simulated = table["simulated_voltage_volt"].to_numpy()
+    for name, sign in (("voltage_low_volt", -1), ("voltage_high_volt", 1)):
+        table = table.append_column(name, pa.array(simulated + sign * 0.02))
+    pq.write_table(table, path)
+
+
+def test_bands_are_shown_where_there_are_any(run: Path, metrics: dict) -> None:
+    before = page(run)
+    assert 'id="held"' not in before
+    assert "Within band (%)" not in before
+    assert "Band" not in shown(metrics)
+    with_bands(metrics, run)
+    text = page(run)
+    assert table(text, "held") == [["hybridthe hybrid & its title", "87.0", "80.0", "94.0", "20.0"]]
+    assert "Within band (%)" in text
+    said = "The 90 % band of hybrid (± 20.0 mV) holds 87.0 % of the test samples, "
+    assert f'<li class="warn">{said}from 80.0 % at −20 °C to 94.0 % at 25 °C.</li>' in text
+    models = data(text)["records"][0]["models"]
+    drawn = {name: floats(models["hybrid"]["simulated"][name]) for name in ("y", "low", "high")}
+    np.testing.assert_allclose(drawn["high"] - drawn["y"], 0.02, atol=1e-6)
+    np.testing.assert_allclose(drawn["y"] - drawn["low"], 0.02, atol=1e-6)
+    assert set(models["thevenin"]["simulated"]) == {"x", "y"}
+    lines = [line.split() for line in shown(metrics).splitlines() if line.strip()]
+    assert lines[3][:1] + lines[3][-4:] == ["hybrid", "123", "87", "301", "1.87"]
+    assert "Band: % of the samples in the 90 % band" in shown(metrics)
+
+
 def test_terminal_leaderboard_fits_in_110_columns(metrics: dict) -> None:
     model = metrics["models"][1]
     model |= {"name": "pack-circuit", "parameters": 123_456, "training_seconds": 12_345.0}
-    model["overall"] |= {"rmse": 1234.5, "rmse_std": 12.3, "max": 1234.0}
+    model["overall"] |= {"rmse": 1234.5, "rmse_std": 12.3, "max": 1234.0, "coverage": 1.0}
     sample = model["rows"][0]
     model["rows"] = [sample | {"ambient_degC": t, "rmse": 1234.5} for t in (-20, -10, 0, 10, 25, 40)]
     del metrics["models"][0], metrics["models"][1:]

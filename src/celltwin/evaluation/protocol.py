@@ -4,6 +4,9 @@ The model gets the start of the record (first voltage, current and temperature, 
 and dt alone. Errors are simulated minus measured voltage in mV. Segments: *rest* is no current (under C/50) for
 30 s and more; *transient* is every sample within 10 s of a change of current by more than C/10.
 
+A twin with bands says how far the voltage may stray (celltwin.learning.bands): `coverage` is the share of the measured
+samples within, `half_width` the mean of the band's half in mV.
+
 An estimator gets voltage, current and temperature, a sample at a time, and no state of charge. Errors are estimated
 minus labelled state of charge in points, the label counted by the tester over the cell's one reference capacity.
 """
@@ -55,6 +58,14 @@ def score(record: Record, simulated: Any) -> Row:
         "rmse_transient": _rms(error[transient]),
         "rmse_rest": _rms(error[rest]),
     }
+
+
+def score_band(record: Record, band: tuple[np.ndarray, np.ndarray]) -> Row:
+    """Share of the measured samples within a band, `coverage`, and its mean `half_width` in mV."""
+    low, high = band
+    known = np.isfinite(record.voltage)
+    inside = (low <= record.voltage) & (record.voltage <= high)
+    return {"coverage": float(np.mean(inside[known])), "half_width": MILLIVOLT * float(np.mean(high - low)) / 2}
 
 
 def segments(record: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -125,12 +136,14 @@ def evaluate(twin: Twin, records: Sequence[Record], faults: Mapping[str, float] 
         scored = [score(record, output.voltage) for record, output in zip(records, outputs, strict=True)]
     rows = []
     for record, given, output, row in zip(records, seen, outputs, scored, strict=True):
+        band = twin.band(given, output)
         inside = twin.in_domain(given, output.soc)
         rows.append(
             {"cycle": record.name, "cell": record.group, "ambient_degC": record.ambient_degC}
             | row
+            | (score_band(record, band) if band else {})
             | {"out_of_domain": float(np.mean(~inside))}
-            | {"record": record, "output": output, "in_domain": inside}
+            | {"record": record, "output": output, "in_domain": inside, "band": band}
         )
     return rows
 
@@ -162,16 +175,27 @@ def nis(twin: Twin, records: Sequence[Record]) -> float | None:
     return float(np.mean([np.nanmean(output.squared) for output in outputs]))
 
 
+ARRAYS = ("record", "output", "in_domain", "band")
+
+
 def figures(row: Row) -> Row:
     """A row without its arrays: what is written as JSON."""
-    return {k: v for k, v in row.items() if k not in ("record", "output", "in_domain")}
+    return {k: v for k, v in row.items() if k not in ARRAYS}
+
+
+def columns(row: Row) -> dict[str, np.ndarray]:
+    """The columns that a simulation adds to its log: voltage, its band where the twin has one, and the domain."""
+    band = dict(zip(("voltage_low_volt", "voltage_high_volt"), row["band"] or (), strict=False))
+    return {"simulated_voltage_volt": row["output"].voltage} | band | {"in_domain": row["in_domain"]}
 
 
 def overall(rows: Sequence[Row]) -> Row:
     """Figures over all rows: means over cycles, and of `max` the worst sample of all, with the mean beside it."""
     if not rows:
         return {}
-    keys = [k for k in ("rmse", "mae", "p99", "rmse_before", "coverage", "nees", "mean_std") if k in rows[0]]
+    keys = [
+        k for k in ("rmse", "mae", "p99", "rmse_before", "coverage", "half_width", "nees", "mean_std") if k in rows[0]
+    ]
     mean = {k: float(np.mean([row[k] for row in rows])) for k in keys}
     for k in ("max", "max_settled"):
         if k in rows[0]:

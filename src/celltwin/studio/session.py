@@ -233,7 +233,7 @@ def result_columns(row: protocol.Row) -> Mapping[str, np.ndarray]:
     """What a twin said, by the names that `celltwin simulate` and `estimate` write."""
     output, inside = row["output"], row["in_domain"]
     if hasattr(output, "voltage"):
-        return {"simulated_voltage_volt": np.asarray(output.voltage), "in_domain": inside}
+        return protocol.columns(row)
     return {"soc": np.asarray(output.soc), "soc_std": np.asarray(output.std), "in_domain": inside}
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Trace:
     temperature_celsius: np.ndarray
     soc: np.ndarray
     in_domain: np.ndarray
+    low_volt: np.ndarray | None = None  # the band, where the twin has one
+    high_volt: np.ndarray | None = None
 
     @property
     def error_millivolt(self) -> np.ndarray:
@@ -61,6 +64,7 @@ _NUMERIC = {
     "soc": "soc",
     "in_domain": "in_domain",
 }
+_BAND = {"low_volt": "voltage_low_volt", "high_volt": "voltage_high_volt"}
 _FACTS = ("record", "cycle", "ambient_degC", "split")
 Facts = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -68,7 +72,7 @@ Arrays = dict[str, np.ndarray]
 
 def _read_predictions(path: Path) -> list[Trace]:
     traces = []
-    for facts, arrays in read_groups(path, _FACTS, _NUMERIC, ("record",)):
+    for facts, arrays in read_groups(path, _FACTS, _NUMERIC, ("record",), _BAND):
         cycle, split = (str(facts[name]) for name in ("cycle", "split"))
         ambient = unknown_as_nan(facts["ambient_degC"])
         traces.append(Trace(label=facts["record"], cycle=cycle, ambient_degC=ambient, split=split, **arrays))
@@ -80,11 +84,16 @@ def unknown_as_nan(value: float | None) -> float:
 
 
 def read_groups(
-    path: Path, facts: Sequence[str], numeric: Mapping[str, str], keys: Sequence[str]
+    path: Path,
+    facts: Sequence[str],
+    numeric: Mapping[str, str],
+    keys: Sequence[str],
+    optional: Mapping[str, str] = MappingProxyType({}),
 ) -> list[tuple[Facts, Arrays]]:
     """The parts of one file with the same `keys` (some of `facts`), in the file's order; none if there is no file.
 
-    Each has its facts, as of its first sample, and its arrays by our names of the columns in `numeric`.
+    Each has its facts, as of its first sample, and its arrays by our names of the columns in `numeric`, and of those in
+    `optional` that the file has.
     """
     if not path.is_file():
         return []
@@ -98,6 +107,7 @@ def read_groups(
                 expected=f"also {', '.join(missing)}",
                 fix="run the benchmark again",
             )
+        numeric = {**numeric, **{ours: theirs for ours, theirs in optional.items() if theirs in names}}
         table = pq.read_table(path, columns=[*facts, *numeric.values()])
         columns = {
             ours: table[theirs].cast(pa.float64()).to_numpy(zero_copy_only=False) for ours, theirs in numeric.items()
@@ -142,9 +152,11 @@ def packed(values: np.ndarray) -> str:
         return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
-def curve(time_second: np.ndarray, y: np.ndarray, points: int) -> dict[str, str]:
+def curve(time_second: np.ndarray, y: np.ndarray, points: int, **beside: np.ndarray | None) -> dict[str, str]:
+    """A thinned curve, packed; what is known `beside` it, at the same samples."""
     chosen = thin(y, points)
-    return {"x": packed(time_second[chosen] / SECONDS_PER_MINUTE), "y": packed(y[chosen])}
+    others = {name: packed(values[chosen]) for name, values in beside.items() if values is not None}
+    return {"x": packed(time_second[chosen] / SECONDS_PER_MINUTE), "y": packed(y[chosen])} | others
 
 
 def outside(time_second: np.ndarray, in_domain: np.ndarray) -> list[list[float]]:
@@ -220,7 +232,7 @@ class Figures:
 
 def read_figures(run: Path, metrics: Metrics) -> Figures:
     scored = {(row.split, *row.record) for model in metrics.models for row in model.rows}
-    curves = max(len(scored), 1) * (2 * len(metrics.models) + 2)
+    curves = max(len(scored), 1) * (3 * len(metrics.models) + 2)
     points = min(max(POINTS_IN_PAGE // curves, 200), POINTS_PER_CURVE)
     records: dict[str, dict[str, Any]] = {}
     residuals: dict[str, dict[str, Any]] = {}
@@ -250,7 +262,9 @@ def read_figures(run: Path, metrics: Metrics) -> Figures:
             if row is not None:
                 record["key"] = list(row.record)
             record["models"][model.name] = {
-                "simulated": curve(trace.time_second, trace.simulated_volt, points),
+                "simulated": curve(
+                    trace.time_second, trace.simulated_volt, points, low=trace.low_volt, high=trace.high_volt
+                ),
                 "error": curve(trace.time_second, trace.error_millivolt, points),
                 "outside": outside(trace.time_second, trace.in_domain),
                 "rmse": row.rmse if row is not None else None,

@@ -10,15 +10,19 @@ from celltwin.evaluation.report.metrics import (
     Metrics,
     ModelRun,
     Split,
+    coverage_at,
     degrees_text,
     finite,
     mean_rmse,
     number_text,
     or_infinity,
+    percent_text,
     rmse_at,
 )
+from celltwin.learning.bands import LEVEL
 
 OUT_OF_DOMAIN_WARNING = 0.01  # share of test samples
+SHORT_OF_LEVEL = 0.05  # of the share that a band is to hold, at one ambient temperature
 SEEDS_FOR_A_LEAD = 2.0  # a lead counts as settled above this many standard deviations over seeds
 
 Finding = tuple[Literal["good", "warn", "bad", "note"], str]
@@ -35,7 +39,8 @@ def findings_of(metrics: Metrics, figures: Figures) -> list[Finding]:
             findings.append(_against_baseline(best, baselines[0]))
         if len(trained) > 1:
             findings.append(_lead(best, trained[1]))
-        findings += [finding for finding in (_generalisation(best), _domain(best), _weakest(metrics, best)) if finding]
+        said = (_generalisation(best), _bands(metrics, best), _domain(best), _weakest(metrics, best))
+        findings += [finding for finding in said if finding]
     for model in metrics.ranked:
         failed = sum(not finite(row.rmse) for row in model.test)
         if failed or not model.test:
@@ -85,6 +90,19 @@ def _generalisation(best: ModelRun) -> Finding | None:
         return None
     text = f"Mean RMSE per cycle: {number_text(test)} mV on test, {number_text(validate)} mV on validation cycles."
     return ("good" if test <= 1.5 * validate else "warn"), text
+
+
+def _bands(metrics: Metrics, best: ModelRun) -> Finding | None:
+    at = [(share, ambient) for ambient in metrics.ambients if (share := coverage_at(best, ambient)) is not None]
+    if best.overall.coverage is None or not at:
+        return None
+    (least, where_least), (most, where_most) = (extreme(at, key=lambda pair: pair[0]) for extreme in (min, max))
+    text = (
+        f"The {100 * LEVEL:g} % band of {best.name} (± {number_text(best.overall.half_width)} mV) holds "
+        f"{percent_text(best.overall.coverage)} % of the test samples, from {percent_text(least)} % at "
+        f"{degrees_text(where_least)} to {percent_text(most)} % at {degrees_text(where_most)}."
+    )
+    return ("good" if LEVEL - least <= SHORT_OF_LEVEL else "warn"), text
 
 
 def _domain(best: ModelRun) -> Finding | None:

@@ -57,6 +57,8 @@ class Row(BaseModel):
     rmse_transient: float | None = None
     rmse_rest: float | None = None
     bias: float | None = None
+    coverage: float | None = None  # share of the samples within the band of the twin, where it has one
+    half_width: float | None = None  # mean of the band's half, in mV
     out_of_domain: float | None = None
 
     @property
@@ -73,6 +75,8 @@ class Overall(BaseModel):
     mae: float | None = None
     max: float | None = None
     p99: float | None = None
+    coverage: float | None = None
+    half_width: float | None = None
 
 
 class Epoch(BaseModel):
@@ -158,6 +162,11 @@ class Metrics(RunFacts):
         """Of the test rows, in degC, coldest first; None (not known) last."""
         return sorted({row.ambient_degC for model in self.models for row in model.test}, key=or_infinity)
 
+    @property
+    def banded(self) -> list[ModelRun]:
+        """Those of `ranked` whose twins have bands."""
+        return [model for model in self.ranked if model.overall.coverage is not None]
+
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -237,6 +246,11 @@ def rmse_at(model: ModelRun, ambient: float | None) -> Figure:
     return mean_rmse(row for row in model.test if row.ambient_degC == ambient)
 
 
+def coverage_at(model: ModelRun, ambient: float | None) -> float | None:
+    """Share of the samples within the band: mean over the cycles of an ambient temperature, then over seeds."""
+    return mean_over_seeds((row.seed, row.coverage) for row in model.test if row.ambient_degC == ambient).mean
+
+
 def rmse_overall(model: ModelRun) -> Figure:
     return Figure(model.overall.rmse, model.overall.rmse_std)
 
@@ -246,6 +260,10 @@ def number_text(value: float | None, digits: int = 1) -> str:
         return "–"
     text = "∞" if math.isinf(value) else f"{abs(value):,.{digits}f}"
     return f"−{text}" if value < 0 and text.strip("0.") else text
+
+
+def percent_text(share: float | None, digits: int = 1) -> str:
+    return number_text(None if share is None else 100.0 * share, digits)
 
 
 def degrees_text(ambient: float | None) -> str:

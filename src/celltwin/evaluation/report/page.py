@@ -26,8 +26,9 @@ from celltwin.evaluation.report.metrics import (
     number_text,
     rmse_overall,
 )
-from celltwin.evaluation.report.tables import cycles_html, leaderboard_html, rows_html
+from celltwin.evaluation.report.tables import bands_html, cycles_html, leaderboard_html, rows_html
 from celltwin.files import plain
+from celltwin.learning.bands import LEVEL
 
 Section = tuple[str, str, str, str]  # name, heading, text below it, content as HTML
 Tile = tuple[str, str, str]  # name, value, note
@@ -172,9 +173,10 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
         (
             "simulated",
             "Measured and simulated",
-            "",
+            f"Shaded: the {100 * LEVEL:g} % band of the best model." if metrics.banded else "",
             figure_html("record", bool(figures.records), NO_PREDICTIONS, choose_record),
         ),
+        *([_bands_section(metrics)] if metrics.banded else []),
         (
             "residuals",
             "Where the error is",
@@ -205,6 +207,15 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
     top = header_html(metrics, environment, "Voltage benchmark", CLOSED_LOOP)
     top += _verdict_html(metrics, findings_of(metrics, figures))
     return document(metrics.dataset.name, top, sections, data, "benchmark.js", "report.js")
+
+
+def _bands_section(metrics: Metrics) -> Section:
+    text = (
+        f"Share of the test samples that lie within the {100 * LEVEL:g} % band around the simulated voltage, and the "
+        "mean of its half-width. Bands are calibrated on validation cycles: they hold on average over many cycles like "
+        "these, not in every single one. What is nearest to the level is marked."
+    )
+    return "bands", "Bands", text, bands_html(metrics)
 
 
 def details_section(dataset: Dataset, config: Any, environment: Any) -> Section:

@@ -9,6 +9,7 @@ function drawRecord() {
     hovertemplate: "measured %{y:.4f} V<extra></extra>", legendrank: 1,
   }];
   const models = data.models.filter((m) => m.name in shown.models);
+  const banded = models.find((m) => shown.models[m.name].simulated.low); // the best alone: several bands hide each other
   const strip = models.filter((m) => shown.models[m.name].outside.length);
   const [low, high] = extent(measured.y);
   let wild = false; // a model that leaves the picture does not set its scale
@@ -19,6 +20,13 @@ function drawRecord() {
       name: plain(model.name), legendgroup: model.name, mode: "lines", line: { color: colour(model.name), width: 1.2 },
       visible: model.trained || models.every((m) => !m.trained) ? true : "legendonly",
     };
+    if (model === banded) { // around its voltage, and, as wide, around no error
+      const [x, below, above] = [floats(simulated.x), floats(simulated.low), floats(simulated.high)];
+      const half = [...above].map((v, i) => 500 * (v - below[i]));
+      [["y", [...above], [...below]], ["y2", half, half.map((v) => -v)]].forEach(([yaxis, top, bottom]) =>
+        traces.push({ ...common, x: [...x, ...[...x].reverse()], y: [...top, ...bottom.reverse()], yaxis, fill: "toself",
+          fillcolor: faint(colour(model.name), 0.22), line: { width: 0 }, showlegend: false, hoverinfo: "skip" }));
+    }
     const y = floats(simulated.y);
     const [least, greatest] = extent(y);
     wild ||= greatest > high + (high - low) || least < low - (high - low);

@@ -8,7 +8,7 @@ from typing import Any
 from celltwin.evaluation.protocol import NORMAL_95, SETTLED
 from celltwin.evaluation.report.figures import Figures
 from celltwin.evaluation.report.findings import Finding
-from celltwin.evaluation.report.metrics import figure_text, finite, number_text
+from celltwin.evaluation.report.metrics import figure_text, finite, number_text, percent_text
 from celltwin.evaluation.report.page import (
     NO_PREDICTIONS,
     Section,
@@ -23,7 +23,6 @@ from celltwin.evaluation.report.page import (
 from celltwin.evaluation.report.soc_findings import points_text, soc_findings
 from celltwin.evaluation.report.soc_metrics import LEAST_COVERAGE, LIMIT, EstimateMetrics, worst_settled
 from celltwin.evaluation.report.soc_tables import (
-    percent_text,
     robustness_html,
     rows_of,
     soc_leaderboard_html,

@@ -10,7 +10,7 @@ from html import escape
 
 from celltwin.evaluation.protocol import SETTLED
 from celltwin.evaluation.report.figures import SECONDS_PER_MINUTE
-from celltwin.evaluation.report.metrics import Figure, degrees_text, figure_text, finite, number_text
+from celltwin.evaluation.report.metrics import Figure, degrees_text, figure_text, finite, number_text, percent_text
 from celltwin.evaluation.report.soc_metrics import (
     FULL_START,
     LEAST_COVERAGE,
@@ -33,10 +33,6 @@ GROUPS = {
     "sampling": "Other sampling",
     "ageing": "A cell that has aged",
 }
-
-
-def percent_text(share: float | None, digits: int = 1) -> str:
-    return number_text(None if share is None else 100 * share, digits)
 
 
 def soc_leaderboard_html(metrics: EstimateMetrics) -> str:

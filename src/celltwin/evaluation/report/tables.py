@@ -13,15 +13,18 @@ from typing import Any
 from celltwin.evaluation.report.metrics import (
     Metrics,
     ModelFacts,
+    coverage_at,
     degrees_text,
     figure_text,
     finite,
     mean_rmse,
     number_text,
     or_infinity,
+    percent_text,
     rmse_at,
     rmse_overall,
 )
+from celltwin.learning.bands import LEVEL
 
 
 @dataclass(frozen=True)
@@ -190,11 +193,32 @@ def cycles_html(metrics: Metrics, records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def bands_html(metrics: Metrics) -> str:
+    """What share of the test samples lies within each model's bands; what is nearest to the level is marked."""
+
+    def share(heading: str, of: Callable[[Any], float | None]) -> Column:
+        return Column(f"{heading} (%)", of, lambda model: percent_text(of(model)), aim=LEVEL)
+
+    columns = [
+        share("All", lambda m: m.overall.coverage),
+        *(share(degrees_text(at), lambda m, at=at: coverage_at(m, at)) for at in metrics.ambients),
+        Column("Half-width (mV)", lambda m: m.overall.half_width),
+    ]
+    return sortable_table(
+        columns, [("", metrics.banded)], heads=partial(model_head, metrics.ranked), attributes='id="held"'
+    )
+
+
 def rows_html(metrics: Metrics) -> str:
     pairs = [(model, row) for model in metrics.ranked for row in model.rows]
 
     def of(heading: str, name: str, digits: int = 1) -> Column:
         return Column(heading, lambda pair: getattr(pair[1], name), digits=digits)
+
+    def share(heading: str, name: str) -> Column:
+        return Column(
+            f"{heading} (%)", lambda pair: getattr(pair[1], name), lambda pair: percent_text(getattr(pair[1], name), 2)
+        )
 
     columns = [
         Column("Model", lambda pair: pair[0].name),
@@ -212,11 +236,8 @@ def rows_html(metrics: Metrics) -> str:
         of("Bias (mV)", "bias", 2),
         of("NRMSE", "nrmse", 4),
         of("R²", "r2", 4),
-        Column(
-            "Out of domain (%)",
-            lambda pair: pair[1].out_of_domain,
-            lambda pair: number_text(None if pair[1].out_of_domain is None else 100 * pair[1].out_of_domain, 2),
-        ),
+        *([share("Within band", "coverage"), of("Band ± (mV)", "half_width")] if metrics.banded else []),
+        share("Out of domain", "out_of_domain"),
         of("Samples", "n", 0),
     ]
     return sortable_table(columns, [("", pairs)], attributes='id="rows"')

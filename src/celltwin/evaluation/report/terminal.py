@@ -24,14 +24,16 @@ from celltwin.evaluation.report.metrics import (
     figure_text,
     number_text,
     or_infinity,
+    percent_text,
     rmse_at,
     rmse_overall,
     task_of,
 )
 from celltwin.evaluation.report.pack_page import pack_leaderboard
 from celltwin.evaluation.report.soc_metrics import FULL_START, EstimateMetrics, check_estimates
-from celltwin.evaluation.report.soc_tables import BAND, percent_text
+from celltwin.evaluation.report.soc_tables import BAND
 from celltwin.files import write_text
+from celltwin.learning.bands import LEVEL
 
 
 def _brief(figure: Figure) -> str:
@@ -64,10 +66,12 @@ def _of_voltage(metrics: Metrics) -> Table:
         *((degrees_text(at), lambda m, at=at: _compared(Figure(rmse_at(m, at).mean))) for at in metrics.ambients),
         ("All", lambda m: _compared(rmse_overall(m))),
         ("Worst", lambda m: (m.overall.max, number_text(m.overall.max, 0))),
+        *([("Band", lambda m: _near(m.overall.coverage, LEVEL))] if metrics.banded else []),
         ("Train s", lambda m: (m.training_seconds, number_text(m.training_seconds, 0))),
         ("µs/step", lambda m: (m.microseconds_per_step, number_text(m.microseconds_per_step, 2))),
     ]
-    return _board(f"{metrics.dataset.name}: RMSE in mV on the test cycles, closed loop", columns, metrics.ranked)
+    note = f"Band: % of the samples in the {100 * LEVEL:g} % band." if metrics.banded else ""
+    return _board(f"{metrics.dataset.name}: RMSE in mV on the test cycles, closed loop", columns, metrics.ranked, note)
 
 
 def _of_estimators(metrics: EstimateMetrics) -> Table:
@@ -80,7 +84,7 @@ def _of_estimators(metrics: EstimateMetrics) -> Table:
         *((degrees_text(at), lambda m, at=at: points(m.at(at, FULL_START).mean)) for at in metrics.ambients),
         ("Worst", lambda m: points(m.overall.max_settled)),
         # What is nearest to 95 % is best.
-        ("Band", lambda m: (_from_band(m.overall.coverage), percent_text(m.overall.coverage, 0))),
+        ("Band", lambda m: _near(m.overall.coverage, BAND)),
         ("Params", lambda m: (m.parameters, number_text(m.parameters, 0))),
         ("µs/step", lambda m: (m.microseconds_per_step, number_text(m.microseconds_per_step, 2))),
     ]
@@ -96,8 +100,8 @@ def _compared(figure: Figure) -> tuple[float | None, str]:
     return figure.mean, _brief(figure)
 
 
-def _from_band(coverage: float | None) -> float | None:
-    return None if coverage is None else abs(coverage - BAND)
+def _near(coverage: float | None, level: float) -> tuple[float | None, str]:
+    return None if coverage is None else abs(coverage - level), percent_text(coverage, 0)
 
 
 def _board(title: str, columns: Sequence[tuple[str, Cells]], ranked: Sequence[ModelFacts], note: str = "") -> Table:
