@@ -74,6 +74,13 @@ class Wake(eqx.Module):
     offset: Array  # [temperatures] in WAKE_UNIT
 
 
+class Factors(NamedTuple):
+    """What the tables of a circuit are multiplied by: positive, or nothing is left of its meaning."""
+
+    resistance: Array  # [1 + N (+ 1)], in the order of log_resistance
+    tau: Array  # [N]
+
+
 class Thevenin(eqx.Module):
     """OCV + hysteresis + R0 + charge transfer + N RC pairs over SOC and temperature; what is None is left out."""
 
@@ -177,12 +184,15 @@ class Thevenin(eqx.Module):
         pairs = jnp.full(self.pairs, zero)
         return TheveninState(full_of(start.soc, start.capacity), pairs, side, zero, shift)
 
-    def step(self, state: TheveninState, u: Input) -> tuple[TheveninState, Output]:
+    def step(self, state: TheveninState, u: Input, factors: Factors | None = None) -> tuple[TheveninState, Output]:
+        """One sample on; `factors` on the tables, where there are any, hold for this step."""
         charge, core, side = advance(state.charge, u.current, u.dt), state.core, state.hysteresis
         if self.core is not None:
             cool, warmed = self._core_recurrence(self.core.log_rise @ self._warm(u.temperature), u)
             core = cool * core + warmed
         resistance, tau, scale = self.parameters_at(charge.soc, u.temperature + core)
+        if factors is not None:
+            resistance, tau = resistance * factors.resistance, tau * factors.tau
         keep = jnp.exp(-u.dt / tau)
         at_once, drive = resistance[0] * u.current, resistance[1 : 1 + self.pairs] * u.current
         if scale is not None:
@@ -195,8 +205,8 @@ class Thevenin(eqx.Module):
         voltage = self.ocv(charge.soc + state.shift, u.temperature) + jnp.sum(side) + at_once + jnp.sum(pairs)
         return TheveninState(charge, pairs, side, core, state.shift), Output(voltage, charge.soc)
 
-    def run(self, state: TheveninState, inputs: Input) -> tuple[TheveninState, Output]:
-        """What scanning `step` over inputs [time] gives: the final state and outputs [time].
+    def run(self, state: TheveninState, inputs: Input, factors: Factors | None = None) -> tuple[TheveninState, Output]:
+        """What scanning `step` over inputs [time] and factors [time, ...] gives: the final state and outputs [time].
 
         The same cascade, each stage over the whole record before the next, on arrays [samples] in the order of blocks.
         """
@@ -218,7 +228,12 @@ class Thevenin(eqx.Module):
 
         inside = u.temperature + core
         r0, *resistance = (jnp.exp(x) for x in self._over(self.log_resistance, soc, inside))
-        keep = [jnp.exp(-u.dt / jnp.exp(x)) for x in self._over(self.log_tau, soc, inside)]
+        taus = [jnp.exp(x) for x in self._over(self.log_tau, soc, inside)]
+        if factors is not None:
+            on_resistance, on_tau = (in_blocks(f, edge=True).reshape(-1, f.shape[1]).T for f in factors)
+            r0, *resistance = (x * f for x, f in zip([r0, *resistance], on_resistance, strict=True))
+            taus = [x * f for x, f in zip(taus, on_tau, strict=True)]
+        keep = [jnp.exp(-u.dt / tau) for tau in taus]
         at_once, drive = r0 * u.current, [r * u.current for r in resistance]
         if self.log_scale is not None:
             scale = jnp.exp(self._over(self.log_scale[None, None], soc, inside)[0])
