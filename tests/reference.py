@@ -107,10 +107,10 @@ def ohmic(model: Any, record: Record) -> np.ndarray:
     return np.array([ohmic_voltage(model, soc, t, i) for i, t, _, soc in samples(record)])
 
 
-def thevenin_steps(model: Any, record: Record, factors: Any = None) -> Iterator[tuple[float, np.ndarray]]:
+def thevenin_steps(model: Any, record: Record, adjusted: Any = None) -> Iterator[tuple[float, np.ndarray]]:
     """Terminal voltage and the overpotential of each RC pair, sample by sample.
 
-    `factors`: for each sample, what resistances and then time constants are multiplied by.
+    `adjusted`: for each sample, what resistances and then time constants are multiplied by, and what moves the curve.
     """
     assert record.cell is not None
     pairs, capacity = len(model.log_tau), record.cell.reference_capacity_ah
@@ -136,25 +136,25 @@ def thevenin_steps(model: Any, record: Record, factors: Any = None) -> Iterator[
         h = gaps(soc0) * min(max(rested * excess / (gaps(soc0).sum() + 1e-6), -1.0), 1.0)
     v, core = np.zeros(pairs), 0.0
     many = len(model.log_resistance)
-    if factors is None:
-        factors = np.ones((len(record), many + pairs))
-    for (current, temperature, dt, soc), times in zip(samples(record), factors, strict=True):
+    if adjusted is None:
+        adjusted = np.tile([*np.ones(many + pairs), 0.0], (len(record), 1))
+    for (current, temperature, dt, soc), (*times, beside) in zip(samples(record), adjusted, strict=True):
         if model.core is not None:
             rise = exp(along_temperature(model.core.log_rise, temperature, model.temperatures)) * current**2
             a = exp(-dt / exp(float(model.core.log_time)))
             core = a * core + (1 - a) * min(rise, 30.0)
-        r0, *rs = times[:many] * positive(model.log_resistance, soc, temperature + core)
+        r0, *rs = np.multiply(times[:many], positive(model.log_resistance, soc, temperature + core))
         drives = [r * current for r in rs]
         if model.log_scale is not None:
             s = exp(along_temperature(model.log_scale, temperature + core, model.temperatures))
             drives[0], drives[-1] = s * asinh(drives[0] / s), s * asinh(drives[-1] / s)  # R1 and Rct
-        for k, tau in enumerate(times[many:] * positive(model.log_tau, soc, temperature + core)):
+        for k, tau in enumerate(np.multiply(times[many:], positive(model.log_tau, soc, temperature + core))):
             v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drives[k]
         if model.hysteresis is not None:
             a = np.exp(-np.exp(np.asarray(model.hysteresis.log_rate, float)) * abs(current) * dt / (3600 * capacity))
             h = a * h + (1 - a) * np.sign(current) * gaps(soc)
         yield (
-            ocv(model.ocv, soc + shift, temperature) + h.sum() + r0 * current + sum(drives[pairs:]) + v.sum(),
+            ocv(model.ocv, soc + shift + beside, temperature) + h.sum() + r0 * current + sum(drives[pairs:]) + v.sum(),
             v.copy(),
         )
 
@@ -236,23 +236,18 @@ def hybrid(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
-def neural_factors(model: Any, record: Record) -> np.ndarray:
-    """What the circuit's parameters are multiplied by, sample by sample: resistances, then time constants."""
+def circuit_neural(model: Any, record: Record) -> np.ndarray:
     domain, currents, loads = model.domain, np.zeros(7), np.zeros(3)
-    out = []
+    adjusted = []
     for current, temperature, dt, soc in samples(record):
         i = current / float(domain.std[0])
         currents, loads = leak(currents, i, dt, MEMORIES), leak(loads, abs(i), dt, (30.0, 300.0, 3000.0))
-        x = [*hats(soc, FEATURES), i, scaled(domain, 1, temperature), *currents, *loads]
+        static = [*hats(soc, FEATURES), scaled(domain, 1, temperature)]
         away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
         trust = min(max(1 - 10 * away, 0.0), 1.0)
-        out.append(np.exp(trust * np.tanh(mlp(model.network, np.array(x)))))
-    return np.array(out)
-
-
-def circuit_neural(model: Any, record: Record) -> np.ndarray:
-    steps = thevenin_steps(model.base.circuit, record, neural_factors(model, record))
-    return np.array([voltage for voltage, _ in steps])
+        factors = np.exp(trust * np.tanh(mlp(model.network, np.array([*static, i, *currents, *loads]))))
+        adjusted.append([*factors, trust * 0.02 * tanh(mlp(model.curve, np.array(static))[0])])
+    return np.array([voltage for voltage, _ in thevenin_steps(model.base.circuit, record, adjusted)])
 
 
 def lstm(model: Any, record: Record) -> np.ndarray:

@@ -14,7 +14,7 @@ from celltwin.data.domain import Domain
 from celltwin.interface import Input, Start, inputs_of, run, simulate_records
 from celltwin.learning.training import parameters, trainable
 from celltwin.models.circuit_neural import CURRENT_MEMORIES, LOAD_MEMORIES
-from celltwin.physics.thevenin import Factors
+from celltwin.physics.thevenin import Adjustment
 
 few = with_settings(max_examples=40)
 NEUTRAL = jnp.zeros(len(CURRENT_MEMORIES)), jnp.zeros(len(LOAD_MEMORIES))
@@ -27,8 +27,9 @@ def model(twins):
 
 @pytest.fixture(scope="module")
 def loud(model):
-    """The model with a network that says the most it can."""
-    return eqx.tree_at(lambda m: m.network.layers[-1].weight, model, replace_fn=lambda weight: 100.0 * (weight + 1.0))
+    """The model with networks that say the most they can."""
+    where = lambda m: (m.network.layers[-1].weight, m.curve.layers[-1].weight)  # noqa: E731
+    return eqx.tree_at(where, model, replace_fn=lambda weight: 100.0 * (weight + 1.0))
 
 
 def woken(model, soc=0.7, voltage=3.9, capacity=1.0):
@@ -38,7 +39,8 @@ def woken(model, soc=0.7, voltage=3.9, capacity=1.0):
 @jax.jit
 def answered(model, current, temperature, soc, currents, loads):
     u = Input(current, temperature, jnp.float32(1.0))
-    return jnp.concatenate([*model.factors(soc, u, currents, loads)])
+    adjust = model.adjustment(soc, u, currents, loads)
+    return jnp.concatenate([adjust.resistance, adjust.tau]), adjust.shift
 
 
 @jax.jit
@@ -46,29 +48,49 @@ def scanned(model, state, inputs):
     return jax.lax.scan(lambda state, u: model.step(state, u), state, inputs)
 
 
-def test_untrained_it_is_the_circuit_exactly(split, twins):
+together = jax.jit(run)
+
+
+def load(rows):
+    return Input(*(jnp.asarray(column, jnp.float32) for column in zip(*rows, strict=True)))
+
+
+def rested(model, state, output, u):
+    """The open-circuit voltage after the last sample."""
+    _, beside = answered(model, u.current[-1], u.temperature[-1], output.soc[-1], state.currents, state.loads)
+    return model.base.circuit.ocv(output.soc[-1] + state.circuit.shift + beside, u.temperature[-1])
+
+
+def test_untrained_it_is_the_circuit(split, twins):
     circuit = twins["thevenin"].model
     untrained = models.family("circuit-neural").create(split.train, Domain.of(split.train), jax.random.key(3), circuit)
+    for size in (0.0, 1.0, -3.0):
+        factors, beside = answered(untrained, *map(jnp.float32, (-1.0, 25.0, 0.5)), **history(size))
+        np.testing.assert_array_equal(factors, 1.0)
+        assert beside == 0.0
     for one, other in zip(*(simulate_records(m, split.test) for m in (untrained, circuit)), strict=True):
         np.testing.assert_allclose(one.voltage, other.voltage, rtol=0, atol=5e-7)  # two roundings of 4 V
         np.testing.assert_array_equal(one.soc, other.soc)
 
 
-def test_training_moves_the_network_alone(model):
+def test_training_moves_the_networks_alone(model):
     free = trainable(model)
     assert not any(jax.tree.leaves((free.base, free.domain)))
-    assert parameters(model) == parameters(model.network)
+    assert parameters(model) == parameters(model.network) + parameters(model.curve)
 
 
 @pytest.mark.parametrize("channel", ["current", "temperature", "soc"])
-def test_outside_its_domain_every_factor_is_one(channel, loud):
+def test_outside_its_domain_nothing_is_adjusted(channel, loud):
     inside = {"current": -1.0, "temperature": 25.0, "soc": 0.5}
     low, high = loud.domain.ranges()[channel]
     for value in (low - 0.2 * (high - low), high + 0.2 * (high - low)):
-        said = answered(loud, **{k: jnp.float32(v) for k, v in (inside | {channel: value}).items()}, **history(1.0))
-        np.testing.assert_array_equal(said, 1.0)
-    said = answered(loud, **{k: jnp.float32(v) for k, v in inside.items()}, **history(1.0))
-    assert np.abs(np.log(said)).min() > 0.1
+        at = {name: jnp.float32(v) for name, v in (inside | {channel: value}).items()}
+        factors, beside = answered(loud, **at, **history(1.0))
+        np.testing.assert_array_equal(factors, 1.0)
+        assert beside == 0.0
+    factors, beside = answered(loud, **{name: jnp.float32(v) for name, v in inside.items()}, **history(1.0))
+    assert np.abs(np.log(factors)).min() > 0.1
+    assert abs(beside) > 0.005
 
 
 def history(size):
@@ -83,35 +105,37 @@ def history(size):
     past=st.floats(-1e3, 1e3, width=32),
 )
 def test_factors_are_positive_and_bounded_whatever_the_network_says(loud, current, temperature, soc, past):
-    said = np.asarray(answered(loud, *map(jnp.float32, (current, temperature, soc)), **history(past)))
-    assert (said >= np.exp(-1.0) - 1e-6).all()
-    assert (said <= np.exp(1.0) + 1e-6).all()
+    factors, beside = answered(loud, *map(jnp.float32, (current, temperature, soc)), **history(past))
+    assert (np.asarray(factors) >= np.exp(-1.0) - 1e-6).all()
+    assert (np.asarray(factors) <= np.exp(1.0) + 1e-6).all()
+    assert abs(beside) <= 0.02
+
+
+def test_the_curve_knows_no_current(model):
+    rest, use = (
+        answered(model, *map(jnp.float32, (i, 25.0, 0.5)), **history(size)) for i, size in ((0.0, 0.0), (-2.0, 3.0))
+    )
+    assert np.abs(rest[0] - use[0]).max() > 0.01
+    assert rest[1] == use[1] != 0.0
 
 
 @few
-@given(current=st.floats(-4, 1, width=32), before=st.floats(-4, 1, width=32), temperature=st.floats(2, 30, width=32))
+@given(current=st.floats(-4, 1, width=32), before=st.floats(-4, 1, width=32), temperature=st.floats(5, 27, width=32))
 def test_a_held_current_ends_in_an_overpotential_of_its_sign(loud, current, before, temperature):
     # A cell so large that its charge stays: whatever went before, and whatever the network makes of it.
-    state = woken(loud, capacity=1e6)
-    steps = [(before, temperature, 1.0)] * 20 + [(current, temperature, 300.0)] * 40
-    u = Input(*(jnp.asarray(column, jnp.float32) for column in zip(*steps, strict=True)))
-    state, output = together(loud, state, u)
-    at_rest = loud.base.circuit.ocv(output.soc[-1] + state.circuit.shift, jnp.float32(temperature))
-    assert np.sign(np.round(float(output.voltage[-1] - at_rest), 5)) in (np.sign(current), 0.0)
+    u = load([(before, temperature, 1.0)] * 20 + [(current, temperature, 300.0)] * 40)
+    state, output = together(loud, woken(loud, capacity=1e6), u)
+    over = float(output.voltage[-1] - rested(loud, state, output, u))
+    assert over * np.sign(current) > -1e-5
     if abs(current) > 0.1:
-        assert (output.voltage[-1] - at_rest) * np.sign(current) > 0.0
+        assert over * np.sign(current) > 0.0
 
 
 def test_a_long_rest_ends_at_the_curve(loud):
-    state = woken(loud)
-    rows = [(-2.0, 25.0, 1.0)] * 300 + [(0.0, 25.0, 600.0)] * 50
-    state, output = together(loud, state, Input(*(jnp.asarray(c, jnp.float32) for c in zip(*rows, strict=True))))
-    rested = loud.base.circuit.ocv(output.soc[-1] + state.circuit.shift, jnp.float32(25.0))
-    assert float(output.voltage[299] - rested) < -0.01
-    np.testing.assert_allclose(output.voltage[-1], rested, atol=1e-5)
-
-
-together = jax.jit(run)
+    u = load([(-2.0, 25.0, 1.0)] * 300 + [(0.0, 25.0, 600.0)] * 50)
+    state, output = together(loud, woken(loud), u)
+    assert float(output.voltage[299] - rested(loud, state, output, u)) < -0.01
+    np.testing.assert_allclose(output.voltage[-1], rested(loud, state, output, u), atol=1e-5)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 157])
@@ -125,10 +149,10 @@ def test_all_samples_at_once_are_step_after_step(samples, model, drives):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_factors_of_the_circuit_multiply_its_tables(twins):
-    # Factors that do not change are another circuit: the one with moved logarithms.
+def test_an_adjustment_that_does_not_change_is_another_circuit(twins):
     circuit = twins["thevenin"].model
     on_resistance, on_tau = jnp.array([1.5, 0.7, 1.2, 0.9, 2.0], jnp.float32), jnp.array([0.5, 1.0, 2.0], jnp.float32)
+    adjust = Adjustment(on_resistance, on_tau, jnp.float32(0.01))
     moved = eqx.tree_at(
         lambda m: (m.log_resistance, m.log_tau),
         circuit,
@@ -139,7 +163,10 @@ def test_factors_of_the_circuit_multiply_its_tables(twins):
     )
     state, u = woken(circuit), Input(*map(jnp.float32, (-2.0, 10.0, 5.0)))
     for _ in range(3):
-        (after, said), (same, expected) = circuit.step(state, u, Factors(on_resistance, on_tau)), moved.step(state, u)
+        (after, said), (same, expected) = (
+            circuit.step(state, u, adjust),
+            moved.step(state._replace(shift=state.shift + 0.01), u),
+        )
         np.testing.assert_allclose(said.voltage, expected.voltage, atol=1e-6)
         np.testing.assert_allclose(after.pairs, same.pairs, atol=1e-7)
         assert abs(float(said.voltage - circuit.step(state, u)[1].voltage)) > 1e-3
