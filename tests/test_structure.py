@@ -68,6 +68,7 @@ ORDER = [
     "celltwin.packs.draw",
     "celltwin.learning",
     "celltwin.learning.plan",
+    "celltwin.learning.physics",
     "celltwin.learning.identification.segments",
     "celltwin.learning.identification.curves",
     "celltwin.learning.identification.pairs",
