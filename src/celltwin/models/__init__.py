@@ -243,6 +243,6 @@ register(
         "subnet",
         "SUBNET: a nonlinear state of stable steps, woken by an encoder of the start",
         lambda records, domain, key, base: Subnet.create(records, domain, key),
-        NETWORK,
+        NETWORK.model_copy(update={"learning_rate": 6e-3}),
     )
 )
