@@ -107,8 +107,11 @@ def ohmic(model: Any, record: Record) -> np.ndarray:
     return np.array([ohmic_voltage(model, soc, t, i) for i, t, _, soc in samples(record)])
 
 
-def thevenin_steps(model: Any, record: Record) -> Iterator[tuple[float, np.ndarray]]:
-    """Terminal voltage and the overpotential of each RC pair, sample by sample."""
+def thevenin_steps(model: Any, record: Record, adjusted: Any = None) -> Iterator[tuple[float, np.ndarray]]:
+    """Terminal voltage and the overpotential of each RC pair, sample by sample.
+
+    `adjusted`: for each sample, what resistances and then time constants are multiplied by, and what moves the curve.
+    """
     assert record.cell is not None
     pairs, capacity = len(model.log_tau), record.cell.reference_capacity_ah
 
@@ -132,23 +135,26 @@ def thevenin_steps(model: Any, record: Record) -> Iterator[tuple[float, np.ndarr
     if model.hysteresis is not None:
         h = gaps(soc0) * min(max(rested * excess / (gaps(soc0).sum() + 1e-6), -1.0), 1.0)
     v, core = np.zeros(pairs), 0.0
-    for current, temperature, dt, soc in samples(record):
+    many = len(model.log_resistance)
+    if adjusted is None:
+        adjusted = np.tile([*np.ones(many + pairs), 0.0], (len(record), 1))
+    for (current, temperature, dt, soc), (*times, beside) in zip(samples(record), adjusted, strict=True):
         if model.core is not None:
             rise = exp(along_temperature(model.core.log_rise, temperature, model.temperatures)) * current**2
             a = exp(-dt / exp(float(model.core.log_time)))
             core = a * core + (1 - a) * min(rise, 30.0)
-        r0, *rs = positive(model.log_resistance, soc, temperature + core)
+        r0, *rs = np.multiply(times[:many], positive(model.log_resistance, soc, temperature + core))
         drives = [r * current for r in rs]
         if model.log_scale is not None:
             s = exp(along_temperature(model.log_scale, temperature + core, model.temperatures))
             drives[0], drives[-1] = s * asinh(drives[0] / s), s * asinh(drives[-1] / s)  # R1 and Rct
-        for k, tau in enumerate(positive(model.log_tau, soc, temperature + core)):
+        for k, tau in enumerate(np.multiply(times[many:], positive(model.log_tau, soc, temperature + core))):
             v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drives[k]
         if model.hysteresis is not None:
             a = np.exp(-np.exp(np.asarray(model.hysteresis.log_rate, float)) * abs(current) * dt / (3600 * capacity))
             h = a * h + (1 - a) * np.sign(current) * gaps(soc)
         yield (
-            ocv(model.ocv, soc + shift, temperature) + h.sum() + r0 * current + sum(drives[pairs:]) + v.sum(),
+            ocv(model.ocv, soc + shift + beside, temperature) + h.sum() + r0 * current + sum(drives[pairs:]) + v.sum(),
             v.copy(),
         )
 
@@ -230,6 +236,20 @@ def hybrid(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
+def circuit_neural(model: Any, record: Record) -> np.ndarray:
+    domain, currents, loads = model.domain, np.zeros(7), np.zeros(3)
+    adjusted = []
+    for current, temperature, dt, soc in samples(record):
+        i = current / float(domain.std[0])
+        currents, loads = leak(currents, i, dt, MEMORIES), leak(loads, abs(i), dt, (30.0, 300.0, 3000.0))
+        static = [*hats(soc, FEATURES), scaled(domain, 1, temperature)]
+        away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
+        trust = min(max(1 - 10 * away, 0.0), 1.0)
+        factors = np.exp(trust * np.tanh(mlp(model.network, np.array([*static, i, *currents, *loads]))))
+        adjusted.append([*factors, trust * 0.02 * tanh(mlp(model.curve, np.array(static))[0])])
+    return np.array([voltage for voltage, _ in thevenin_steps(model.base.circuit, record, adjusted)])
+
+
 def lstm(model: Any, record: Record) -> np.ndarray:
     domain = model.domain
     i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
@@ -278,12 +298,12 @@ def edmd(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
-def wake(model: Any, record: Record) -> np.ndarray:
+def wake(model: Any, record: Record, network: Any = None) -> np.ndarray:
     """What a recurrent network makes of the start."""
     i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
     excess = (record.voltage[0] - ohmic_voltage(model.static, soc0, t0, i0)) / 0.1
     at = [scaled(model.domain, channel, value) for channel, value in enumerate((i0, t0, soc0))]
-    return mlp(model.wake, np.array([min(max(excess, -3.0), 3.0), *at]))
+    return mlp(network or model.wake, np.array([min(max(excess, -3.0), 3.0), *at]))
 
 
 def gru(model: Any, record: Record) -> np.ndarray:
@@ -296,6 +316,18 @@ def gru(model: Any, record: Record) -> np.ndarray:
         held = z ** (dt / cell.period)
         h = held * h + (1 - held) * n
         out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * affine(cell.readout, h)[0])
+    return np.array(out)
+
+
+def subnet(model: Any, record: Record) -> np.ndarray:
+    x, tau = np.tanh(wake(model, record, model.encoder)), np.exp(np.asarray(model.log_tau, float))
+    out = []
+    for current, temperature, dt, soc in samples(record):
+        u = [scaled(model.domain, 0, current), scaled(model.domain, 1, temperature), *hats(soc, FEATURES)]
+        f = np.tanh(mlp(model.derivative, np.array([*x, *u])))
+        x = x + (1 - np.exp(-dt / tau)) * (f - x)
+        e = mlp(model.readout, np.array([*x, *u]))[0]
+        out.append(ohmic_voltage(model.static, soc, temperature, current) + 0.1 * e)
     return np.array(out)
 
 
@@ -348,6 +380,8 @@ MODELS: Mapping[str, Any] = {
     "narx-poly": narx_poly,
     "koopman": koopman,
     "gru": gru,
+    "subnet": subnet,
+    "circuit-neural": circuit_neural,
 }
 
 # --- a cell to learn -------------------------------------------------------------------------------------------------

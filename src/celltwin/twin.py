@@ -39,6 +39,7 @@ from celltwin.interface import (
     unknown_start,
 )
 from celltwin.learning.bands import Bands
+from celltwin.learning.physics import rested
 from celltwin.models.bounds import Bounded, BoundedEstimator
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
@@ -221,13 +222,9 @@ def probe(model: Any, soc: np.ndarray, temperature: float, cell: Cell) -> tuple[
 @partial(jax.jit, static_argnames="cell")
 def _probe(model: Any, soc: jax.Array, degrees: jax.Array, cell: Cell) -> tuple[jax.Array, ...]:
     def respond(soc: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        zero, one = jnp.zeros((), soc.dtype), jnp.ones((), soc.dtype)
+        one = jnp.ones((), soc.dtype)
         capacity, current = cell.reference_capacity_ah * one, -cell.nominal_capacity_ah * one
-        ocv = float(np.mean(cell.voltage_limits_volt)) * one
-        for _ in range(4):  # a rested cell wakes with its own open-circuit voltage
-            woken = model.init(Start(ocv, zero, degrees, soc, capacity))
-            ocv = model.step(woken, Input(zero, degrees, zero))[1].voltage
-        state = model.init(Start(ocv, zero, degrees, soc, capacity))
+        state, ocv = rested(model, soc, degrees, capacity, float(np.mean(cell.voltage_limits_volt)) * one)
         load = Input(*(jnp.full(PROBE_SECONDS, value) for value in (current, degrees, one)))
         voltage = run(model, state, load)[1].voltage
         return ocv, (voltage[0] - ocv) / current, (voltage[-1] - ocv) / current

@@ -60,6 +60,11 @@ class Domain(Fixed):
         beyond = jnp.maximum(self.low[i] - value, value - self.high[i]) / span
         return jnp.maximum(beyond - MARGIN, 0.0)
 
+    def trust(self, current: Array, temperature: Array, soc: Array) -> Array:
+        """1 inside the domain, falling to 0 within a tenth of its range outside."""
+        outside = self.excess("current", current) + self.excess("temperature", temperature) + self.excess("soc", soc)
+        return jnp.clip(1.0 - 10.0 * outside, 0.0, 1.0)
+
     def contains(self, current: Array, temperature: Array, soc: Array, dt: Array) -> Array:
         """True where a sample lies inside the domain; the first sample (dt = 0) is judged without its dt."""
         inside = (self.excess("dt", dt) <= 0) | (dt == 0)

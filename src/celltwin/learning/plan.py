@@ -27,6 +27,10 @@ class Plan(BaseModel):
     lbfgs_rounds: NonNegativeInt = 0
     iterations: PositiveInt = 40  # of L-BFGS in a round
     patience: PositiveInt = 8  # rounds without a better validation before training stops
+    # What a cell cannot do, made dear to a voltage model (learning.physics); 1 = as dear as an error of the same size.
+    monotone_ocv: NonNegativeFloat = 0.0  # open-circuit voltage that falls with charge
+    passivity: NonNegativeFloat = 0.0  # overpotential against the current
+    step_consistency: NonNegativeFloat = 0.0  # another answer to a step that is cut in two
     seed: NonNegativeInt = 0
 
     @property

@@ -31,6 +31,7 @@ from celltwin.data.record import Record
 from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
 from celltwin.interface import Batch, Start, inputs_of, run, simulate
+from celltwin.learning.physics import Physics
 from celltwin.learning.plan import Plan
 from celltwin.learning.tasks import TASKS, Task
 
@@ -194,6 +195,7 @@ class _Lanes(NamedTuple):
 class _Adam:
     def __init__(self, frozen: Any, records: Sequence[Record], plan: Plan, task: Task):
         self.frozen, self.plan, self.task = frozen, plan, task
+        self.physics = Physics(records, plan, task.name)
         self.lanes = plan.lanes
         total = plan.adam_rounds * plan.updates
         warm = max(1, int(plan.warm_up * total))
@@ -261,7 +263,8 @@ class _Adam:
             begun = jax.vmap(model.init)(start)
             state = jax.tree.map(lambda new, old: jnp.where(_as(fresh, new), new, old), begun, lanes.models)
             state, output = jax.vmap(lambda s, u: run(model, s, u))(state, inputs)
-            return self.task.loss(output, target, mask) + self.task.scale * _penalty(model), state
+            prior = _penalty(model) + self.physics(model)
+            return self.task.loss(output, target, mask) + self.task.scale * prior, state
 
         (value, models), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         # A single exploding chunk must neither move the weights nor poison the carried state.
@@ -286,6 +289,7 @@ class _Lbfgs:
         if task.name != "voltage":
             raise CelltwinError("L-BFGS minimises squares of a voltage error", got=task.name, fix="lbfgs_rounds = 0")
         self.frozen, self.plan, self.unit = frozen, plan, task.scale
+        self.physics = Physics(records, plan, task.name)
         self.batch = jax.tree.map(jnp.asarray, task.stack(records, 100))
         self.samples = float(np.sum(self.batch.mask))
         self.programs: tuple[Callable, Callable, Callable] | None = None  # compiled once for all rounds
@@ -333,7 +337,8 @@ class _Lbfgs:
             return unit * _penalty(eqx.combine(unravel(x), frozen))
 
         def loss(x: jax.Array, batch: Batch, samples: jax.Array) -> jax.Array:
-            return unit * (jnp.sum(errors(x, batch) ** 2) / samples) + prior(x)
+            physics = unit * self.physics(eqx.combine(unravel(x), frozen))
+            return unit * (jnp.sum(errors(x, batch) ** 2) / samples) + prior(x) + physics
 
         def probe(x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
             pull = jax.vjp(lambda x: errors(x, batch), x)[1]

@@ -25,6 +25,7 @@ from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
 from celltwin.learning.plan import Plan
 from celltwin.models.baselines import Hold, Ohmic
+from celltwin.models.circuit_neural import CircuitNeural
 from celltwin.models.edmd import Edmd
 from celltwin.models.gru import Gru
 from celltwin.models.hybrid import Hybrid
@@ -32,6 +33,7 @@ from celltwin.models.koopman import Koopman
 from celltwin.models.lstm import Lstm
 from celltwin.models.narx import Narx
 from celltwin.models.narx_poly import NarxPoly
+from celltwin.models.subnet import Subnet
 from celltwin.physics.hysteretic import HystereticThevenin
 from celltwin.physics.thevenin import Thevenin
 
@@ -225,5 +227,22 @@ register(
         "polynomial NARX: an equation that can be read, its terms chosen one by one",
         lambda records, domain, key, base: NarxPoly.create(records),
         seeded=False,
+    )
+)
+register(
+    Family(
+        "circuit-neural",
+        "Thevenin circuit whose resistances and time constants a network moves with use",
+        lambda records, domain, key, base: CircuitNeural.create(records, domain, key, base),
+        NETWORK,
+        base="thevenin",
+    )
+)
+register(
+    Family(
+        "subnet",
+        "SUBNET: a nonlinear state of stable steps, woken by an encoder of the start",
+        lambda records, domain, key, base: Subnet.create(records, domain, key),
+        NETWORK.model_copy(update={"learning_rate": 6e-3}),
     )
 )

@@ -150,9 +150,4 @@ class Hybrid(eqx.Module):
 
     def trust(self, u: Input, soc: Array) -> Array:
         """1 inside the training domain, falling to 0 within a tenth of its range outside."""
-        outside = (
-            self.domain.excess("current", u.current)
-            + self.domain.excess("temperature", u.temperature)
-            + self.domain.excess("soc", soc)
-        )
-        return jnp.clip(1.0 - 10.0 * outside, 0.0, 1.0)
+        return self.domain.trust(u.current, u.temperature, soc)

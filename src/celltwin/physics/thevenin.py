@@ -74,6 +74,14 @@ class Wake(eqx.Module):
     offset: Array  # [temperatures] in WAKE_UNIT
 
 
+class Adjustment(NamedTuple):
+    """What another model makes of a circuit's tables: factors, positive or nothing is left of their meaning."""
+
+    resistance: Array  # [1 + N (+ 1)] factors, in the order of log_resistance
+    tau: Array  # [N] factors
+    shift: Array  # scalar, fraction by which the OCV curve is read beside
+
+
 class Thevenin(eqx.Module):
     """OCV + hysteresis + R0 + charge transfer + N RC pairs over SOC and temperature; what is None is left out."""
 
@@ -177,12 +185,15 @@ class Thevenin(eqx.Module):
         pairs = jnp.full(self.pairs, zero)
         return TheveninState(full_of(start.soc, start.capacity), pairs, side, zero, shift)
 
-    def step(self, state: TheveninState, u: Input) -> tuple[TheveninState, Output]:
-        charge, core, side = advance(state.charge, u.current, u.dt), state.core, state.hysteresis
+    def step(self, state: TheveninState, u: Input, adjust: Adjustment | None = None) -> tuple[TheveninState, Output]:
+        """One sample on; an adjustment of the tables, where there is one, is for this step."""
+        charge, core, side, shift = advance(state.charge, u.current, u.dt), state.core, state.hysteresis, state.shift
         if self.core is not None:
             cool, warmed = self._core_recurrence(self.core.log_rise @ self._warm(u.temperature), u)
             core = cool * core + warmed
         resistance, tau, scale = self.parameters_at(charge.soc, u.temperature + core)
+        if adjust is not None:
+            resistance, tau, shift = resistance * adjust.resistance, tau * adjust.tau, shift + adjust.shift
         keep = jnp.exp(-u.dt / tau)
         at_once, drive = resistance[0] * u.current, resistance[1 : 1 + self.pairs] * u.current
         if scale is not None:
@@ -192,11 +203,13 @@ class Thevenin(eqx.Module):
         if self.hysteresis is not None:
             kept, added = self.hysteresis.recurrence(charge.soc, u.current, u.dt, charge.capacity)
             side = kept * side + added
-        voltage = self.ocv(charge.soc + state.shift, u.temperature) + jnp.sum(side) + at_once + jnp.sum(pairs)
+        voltage = self.ocv(charge.soc + shift, u.temperature) + jnp.sum(side) + at_once + jnp.sum(pairs)
         return TheveninState(charge, pairs, side, core, state.shift), Output(voltage, charge.soc)
 
-    def run(self, state: TheveninState, inputs: Input) -> tuple[TheveninState, Output]:
-        """What scanning `step` over inputs [time] gives: the final state and outputs [time].
+    def run(
+        self, state: TheveninState, inputs: Input, adjust: Adjustment | None = None
+    ) -> tuple[TheveninState, Output]:
+        """What scanning `step` over inputs and adjustments [time] gives: the final state and outputs [time].
 
         The same cascade, each stage over the whole record before the next, on arrays [samples] in the order of blocks.
         """
@@ -218,7 +231,14 @@ class Thevenin(eqx.Module):
 
         inside = u.temperature + core
         r0, *resistance = (jnp.exp(x) for x in self._over(self.log_resistance, soc, inside))
-        keep = [jnp.exp(-u.dt / jnp.exp(x)) for x in self._over(self.log_tau, soc, inside)]
+        taus = [jnp.exp(x) for x in self._over(self.log_tau, soc, inside)]
+        shift = state.shift
+        if adjust is not None:
+            on_resistance, on_tau = (in_blocks(f, edge=True).reshape(-1, f.shape[1]).T for f in adjust[:2])
+            shift = shift + in_blocks(adjust.shift, edge=True).ravel()
+            r0, *resistance = (x * f for x, f in zip([r0, *resistance], on_resistance, strict=True))
+            taus = [x * f for x, f in zip(taus, on_tau, strict=True)]
+        keep = [jnp.exp(-u.dt / tau) for tau in taus]
         at_once, drive = r0 * u.current, [r * u.current for r in resistance]
         if self.log_scale is not None:
             scale = jnp.exp(self._over(self.log_scale[None, None], soc, inside)[0])
@@ -231,7 +251,7 @@ class Thevenin(eqx.Module):
             each = jax.vmap(self.hysteresis.recurrence, (0, 0, 0, None), 1)
             kept, added = each(soc, u.current, u.dt, state.charge.capacity)
             modes = advanced(list(kept), list(added), state.hysteresis)
-        voltage = sum([*modes, *slow], self.ocv.over(soc + state.shift, u.temperature) + at_once)
+        voltage = sum([*modes, *slow], self.ocv.over(soc + shift, u.temperature) + at_once)
         pairs, side = (jnp.stack([x[-1] for x in each]) if each else jnp.zeros(0, soc.dtype) for each in (slow, modes))
         after = TheveninState(charge, pairs, side, core[-1], state.shift)
         return after, Output(*(from_blocks(x.reshape(shape), time) for x in (voltage, soc)))
