@@ -128,7 +128,7 @@ def pair(name: str, records):
 
     record, chunk = (places[0] for places in adam.places(0)[:2])
     chunk = np.maximum(chunk, 1)  # a record's first step has no length, which nn.LSTM cannot know
-    inputs, target, _ = jax.tree.map(lambda a: a[record, chunk], adam.data)
+    inputs, target, mask = jax.tree.map(lambda a: a[record, chunk], adam.data)
     start = type(adam.starts)(*(a[record, chunk] for a in adam.starts))
     begun = jax.vmap(model.init)(start)
     features, static = features_of(model, begun, inputs)
@@ -147,7 +147,7 @@ def pair(name: str, records):
     with torch.no_grad():
         said = network(features, static, state)[0].numpy()
     mine = jax.vmap(lambda s, u: run(model, s, u))(begun, inputs)[1].voltage
-    return ours, theirs, float(np.abs(said - np.asarray(mine)).max())
+    return ours, theirs, float(np.abs(said - np.asarray(mine))[np.asarray(mask)].max())
 
 
 def rate(work, seconds: float) -> float:
