@@ -50,7 +50,7 @@ from celltwin.learning.tasks import TASKS
 BAD_INPUT, INTERRUPTED = 2, 130
 
 DEFAULT_MODELS = {
-    "voltage": "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru",
+    "voltage": "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru,circuit-neural",
     "soc": "soc-coulomb,soc-ocv,soc-ekf,soc-observer,soc-fused",
     "pack": ",".join(pack_benchmark.TITLES),
 }
