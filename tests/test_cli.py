@@ -379,16 +379,16 @@ def test_inspect_shows_and_plots(run, log, tmp_path):
 
 
 def test_inspect_says_which_columns_it_took(run, refused, log, tmp_path):
-    table = pq.read_table(log)
-    names = ["Fühler A" if name == "temperature_t1_celsius" else name for name in table.column_names]
+    table = pc.read_csv(log)
+    names = ["Fühler A" if name == "Temperature (degC)" else name for name in table.column_names]
     pq.write_table(table.rename_columns(names), tmp_path / "odd.parquet")
     printed = " ".join(run("inspect", "odd.parquet")[1].split())
-    assert "voltage 'voltage_volt'" in printed
+    assert "voltage 'Voltage (V)'" in printed
     assert "no temperature; not read: 'Fühler A'" in printed
     printed = " ".join(run("inspect", "odd.parquet", "--column", "temperature=Fühler A")[1].split())
     assert "temperature 'Fühler A'" in printed
     assert "not read" not in printed
-    assert "--column is not ROLE=HEADER" in refused("inspect", log, "--column", "temperature")
+    assert "--column is wrong" in refused("inspect", log, "--column", "temperature")
 
 
 def test_inspect_refuses_a_wrong_sign_and_says_how_to_turn_it(refused, run, log, negated):

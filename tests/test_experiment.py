@@ -101,6 +101,7 @@ def test_a_run_folder_runs_again_to_the_same_figures(tmp_path, monkeypatch, data
     status, printed = invoke("benchmark", "--config", "first", "--out", "again")
     assert status == 0, printed
     assert files.read_json("again/config.json") == config
+    assert "the same figures as in first" in " ".join(printed.split())
     first, again = (files.read_json(f"{name}/metrics.json")["models"] for name in ("first", "again"))
     assert [m["name"] for m in first] == [m["name"] for m in again] == ["ohmic", "hybrid"]
     for before, after in zip(first, again, strict=True):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import jax
-import numpy as np
 import pooch
 import pyarrow.parquet as pq
 import typer
@@ -43,11 +42,12 @@ from celltwin.console import ColumnNames, CurrentSign, err, escape, note, note_g
 from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
-from celltwin.evaluation import protocol, report
+from celltwin.evaluation import protocol, report, runs
 from celltwin.learning import training
 from celltwin.learning.tasks import TASKS
 
 BAD_INPUT, INTERRUPTED = 2, 130
+SAME = 1e-6  # of figures: no more than this apart
 
 DEFAULT_MODELS = {
     "voltage": "hold,ohmic,thevenin,narx,lstm,hybrid,hybrid-gru,circuit-neural",
@@ -183,6 +183,14 @@ def benchmark_(
     folder = out_dir or Path("runs") / f"{dataset.name}{'-pack' if packs else ''}-{stamp}"
     metrics = (_benchmark_packs if packs else _benchmark_cells)(asked, dataset, folder, resume)
     out.print(report.leaderboard(metrics))
+    if config is not None and (earlier := config / "metrics.json").exists() and earlier.parent != folder:
+        apart, where = runs.difference(files.read_json(earlier)["models"], files.plain(metrics["models"]))
+        same = (
+            f"the same figures as in {config}"
+            if apart <= SAME
+            else f"figures differ from {config} by up to {apart:.3g}"
+        )
+        out.print(same if apart <= SAME else f"{same}, in {where.strip('/')}", soft_wrap=True)
     out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     if mlflow is not None:
         tracking.log(folder, mlflow)
@@ -426,14 +434,14 @@ def inspect(
     summaries: list[inspection.Summary | inspection.OcvSummary] = []
     records: list[Record] = []
     failed: list[CelltwinError] = []
-    how = reading(current_sign, columns)
+    how, said = reading(current_sign, columns), set[str]()
     for path in logs:
         try:
             examined = importers.examine(path, **how)
             summary = inspection.summarise(examined.record)
-            blind = examined.unused and np.isnan(summary.temperature_degC[0])
-            if blind or len(logs) == 1:
-                summary = replace(summary, notes=(inspection.columns_read(examined), *summary.notes))
+            if (taken := inspection.columns_read(examined)) not in said:  # logs of one tester: once
+                said.add(taken)
+                summary = replace(summary, notes=(taken, *summary.notes))
             summaries.append(summary)
             records.append(examined.record)
         except CelltwinError as error:

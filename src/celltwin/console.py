@@ -50,7 +50,8 @@ ColumnNames = Annotated[
     typer.Option(
         "--column",
         metavar="ROLE=HEADER",
-        help="A column that is not recognised, e.g. voltage='Vbat \\[mV]'; repeat for several.",
+        help="A column that is not recognised, e.g. voltage='Vbat \\[mV]'; repeat for several. ROLE: time, "
+        "voltage, current, temperature, ambient, net_charge, charged, discharged.",
     ),
 ]
 
@@ -62,12 +63,17 @@ def sign_of(current_sign: str | None) -> float:
     return -1.0 if current_sign == "discharge" else 1.0
 
 
-def columns_of(given: Sequence[str] | None) -> dict[str, str]:
-    """Headers by role. Raises CelltwinError where an option is wrong."""
+def columns_of(given: Sequence[str] | None) -> dict[str, list[str]]:
+    """Headers by role, of which a file may have any. Raises CelltwinError where an option is wrong."""
     pairs = [item.partition("=") for item in given or ()]
     if wrong := ["".join(pair) for pair in pairs if not (pair[0].strip() and pair[2].strip())]:
-        raise CelltwinError("--column is not ROLE=HEADER", got=wrong[0], fix="e.g. --column voltage='Vbat [mV]'")
-    return {role.strip(): header.strip() for role, _, header in pairs}
+        raise CelltwinError(
+            "--column is wrong", got=wrong[0], expected="ROLE=HEADER", fix="e.g. --column voltage='Vbat [mV]'"
+        )
+    named: dict[str, list[str]] = {}
+    for role, _, header in pairs:
+        named.setdefault(role.strip(), []).append(header.strip())
+    return named
 
 
 def reading(current_sign: str | None, columns: Sequence[str] | None) -> dict[str, Any]:

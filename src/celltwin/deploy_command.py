@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -16,8 +17,8 @@ import typer
 from celltwin import files, twin
 from celltwin.console import ColumnNames, CurrentSign, columns_of, note, out, reading, sign_of
 from celltwin.data import importers
+from celltwin.data.columns import Told
 from celltwin.data.record import TIME, Record
-from celltwin.data.sheets import Told
 from celltwin.deploy import c, fmu, native, onnx, stream
 from celltwin.deploy.stream import Sample, Stream
 from celltwin.errors import CelltwinError
@@ -121,21 +122,32 @@ def stream_(
     """Run a twin along with samples as they come: one answer a line, and a state that survives a restart."""
     one = twin.load(twin_file)
     sign, told = sign_of(current_sign), columns_of(columns)
+    if format == "csv" and source != "-" and not follow:
+        _refuse_wrong_sign(Path(source), reading(current_sign, columns))
     running = Stream(one, math.nan if initial_soc is None else initial_soc)
     if snapshot is not None and snapshot.exists():
         running.resume(snapshot)
         note(f"going on after {running.time:.3f} s, where {snapshot} stands")
     try:
-        with (
-            _answers(out_file, format, running) as answer,
-            _samples(source, format, follow, sign, told, dbc, signals) as all_,
-        ):
-            _run(running, all_, answer, snapshot, every)
+        with _samples(source, format, follow, sign, told, dbc, signals) as all_:
+            first = list(itertools.islice(all_, 1))  # what cannot be read is refused before anything is written
+            with _answers(out_file, format, running) as answer:
+                _run(running, itertools.chain(first, all_), answer, snapshot, every)
     finally:
         if snapshot is not None:
             running.save(snapshot)
     if running.late or running.unclear:
         note(f"left out: {running.late} samples not later than the one before, {running.unclear} without a time")
+
+
+def _refuse_wrong_sign(path: Path, how: dict[str, Any]) -> None:
+    """Raise CelltwinError where a whole log says that its current has the other sign; a stream alone cannot tell."""
+    try:
+        importers.load(path, **how)
+    except importers.WrongSign:
+        raise
+    except CelltwinError:
+        pass  # a stream takes what a record does not: gaps, clocks that start again
 
 
 def _run(running: Stream, samples: Iterable[Sample], answer: Any, snapshot: Path | None, every: float) -> None:
@@ -179,7 +191,7 @@ def _samples(
     elif follow:
         yield readers[format](stream.follow(Path(source)), sign, told)
     else:
-        with Path(source).open(encoding="utf-8", errors="replace", newline="") as file:
+        with stream.opened(Path(source)) as file:
             yield readers[format](file, sign, told)
 
 

@@ -671,7 +671,7 @@ def test_a_told_column_wins_over_one_that_is_recognised(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "match"),
     [
-        ({"voltage": "Klemme 2 [mV]", "current": "Shunt 3"}, "no voltage column"),
+        ({"voltage": "Klemme 2 [mV]", "current": "Shunt 3"}, "no column 'Klemme 2 .* did you mean 'Klemme 1'"),
         ({"voltage": "Klemme 1 [mV]", "current": "Shunt 3", "temperature": "Fuhler A"}, "did you mean 'Fühler A'"),
         ({"voltage": "Klemme 1 [kV]", "current": "Shunt 3"}, "unit of the voltage column is not known"),
         ({"pressure": "Klemme 1"}, "for what celltwin does not read.*pressure"),
@@ -680,3 +680,16 @@ def test_a_told_column_wins_over_one_that_is_recognised(tmp_path):
 def test_told_columns_that_make_no_sense_are_refused(tmp_path, columns, match):
     with pytest.raises(CelltwinError, match=match):
         load(odd_log(tmp_path, *ODD)[0], columns=columns)
+
+
+def test_several_names_serve_files_that_differ(tmp_path):
+    for name in ("Klemme 1", "Messstelle U"):
+        path, voltage, _ = odd_log(tmp_path, *ODD[:2], name, *ODD[3:])
+        told = TOLD | {"voltage": ["Klemme 1 [mV]", "Messstelle U [mV]"]}
+        np.testing.assert_allclose(load(path, columns=told).voltage, voltage, atol=1e-5)
+
+
+def test_rivals_for_a_role_are_named(tmp_path):
+    headers = ("Step", "Elapsed (h)", "Cell U [mV]", "Shunt 3/A", "T_surf [degF]", "Ripple/A")
+    with pytest.raises(CelltwinError, match=r"tell which of 'Shunt 3/A', 'Ripple/A' it is: --column current="):
+        load(odd_log(tmp_path, *headers)[0])

@@ -255,6 +255,20 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(observer, journey, tm
     assert len((tmp_path / "whole.csv").read_text().splitlines()) == 201
 
 
+def test_a_log_with_the_other_sign_or_another_encoding(observer, journey, tmp_path):
+    record = journey.between(0, 400)
+    rows = zip(record.time, record.voltage, -record.current, record.temperature, strict=True)
+    text = "Zeit [s];U [V];I [A];Fühler [degC]\n" + "\n".join(";".join(f"{x:.5f}" for x in row) for row in rows)
+    (tmp_path / "log.csv").write_text(text, encoding="cp1252")
+    options = ("--input", tmp_path / "log.csv", "--column", "temperature=Fühler [degC]", "--out", tmp_path / "said.csv")
+    status, printed = run("stream", observer, *options)
+    assert status == 2
+    assert "positive current does not charge" in printed
+    assert not (tmp_path / "said.csv").exists()
+    assert run("stream", observer, *options, "--current-sign", "discharge")[0] == 0
+    assert len((tmp_path / "said.csv").read_text().splitlines()) == 401
+
+
 def test_wrong_options_are_refused(observer, tmp_path):
     for options in (
         ["--format", "xml"],

@@ -109,6 +109,7 @@ _SENSOR = re.compile(r"(?:surface|sensor)?(?:temperature|temp)([a-z]?\d+)")
 _WITH_UNIT = re.compile(r"\s*~?(.+?)\s*(?:[(\[{]\s*(.*?)\s*[)\]}]|/\s*([^/]+?))\s*(?:[._]?\d+)?\s*")
 
 REQUIRED = ("time", "voltage", "current")
+EXAMPLE_UNIT = {"time": "s", "voltage": "mV", "current": "A", "charge": "Ah", "temperature": "degC"}
 TOLD, UNNAMED = -1, 1000  # rank of a column that somebody named, and of one that its unit alone tells
 
 
@@ -161,64 +162,96 @@ def _conversion(dimension: str, unit: str) -> tuple[float, float] | None:
     return UNITS[dimension].get(unit)
 
 
-def roles_in(headers: Iterable[str], told: Mapping[str, str] | None = None) -> set[str]:
+Told = Mapping[str, str | Sequence[str]] | None  # header by role, or several of which a file has one
+
+
+def roles_in(headers: Iterable[str], told: Told = None) -> set[str]:
     """Roles that a line of headers names, that somebody told, or that the unit of a single column tells."""
     headers = list(headers)
     split = [split_header(header) for header in headers]
-    somebody = {role: place for role, header in (told or {}).items() if (place := _place(headers, header)) is not None}
+    somebody = {role: found[0] for role, names in (told or {}).items() if (found := _place(headers, names))}
     return {match[0] for each in split if (match := _role(*each))} | set(_told_by_unit(split, somebody)) | set(somebody)
 
 
-def check_told(told: Mapping[str, str] | None) -> None:
+def check_told(told: Told) -> None:
     """Raise CelltwinError where a column is named for a role that there is not."""
-    for role, header in (told or {}).items():
-        if role not in _NAMES or not header.strip():
+    for role, names in (told or {}).items():
+        if role not in _NAMES or not all(name.strip() for name in _several(names)):
             raise CelltwinError(
                 "a column is named for what celltwin does not read",
-                got=f"{role}={header}",
+                got=f"{role}={', '.join(_several(names))}",
                 expected=", ".join(_NAMES),
                 fix="name columns as in voltage='Vbat [mV]'",
             )
 
 
-def _place(headers: Sequence[str], wanted: str) -> int | None:
-    """The column with this header, or with this name where a unit in brackets was added to it."""
+def refuse_missing(headers: Sequence[str], told: Told) -> None:
+    """Raise CelltwinError where none of the columns named for a role is there."""
+    for role, names in (told or {}).items():
+        if _place(headers, names) is None:
+            wanted = "' or '".join(_several(names))
+            near = difflib.get_close_matches(_several(names)[0], headers, 1, 0.0)
+            raise CelltwinError(
+                f"there is no column '{wanted}' to take for the {role}",
+                got=", ".join(name for name in headers if name)[:200],
+                expected="a header as it stands in the file",
+                fix=f"did you mean '{near[0]}'? Where files differ, name both" if near else "name another",
+            )
+
+
+def in_unit_of(role: str, headers: Sequence[str]) -> list[str]:
+    """Headers without a role of their own that are in a unit of voltage or current."""
+    split = [split_header(header) for header in headers]
+    return [headers[place] for place in _places_in_unit(role, split, {})]
+
+
+def _several(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _place(headers: Sequence[str], wanted: str | Sequence[str]) -> tuple[int, str] | None:
+    """The column with one of these headers, or with its name where a unit in brackets was added; and that unit."""
     plain = [header.strip().casefold() for header in headers]
-    bare = re.sub(r"\s*\[[^]]*\]\s*$", "", wanted)
-    for text in (wanted.strip().casefold(), bare.strip().casefold()):
-        if text in plain:
-            return plain.index(text)
+    for name in _several(wanted):
+        if name.strip().casefold() in plain:
+            return plain.index(name.strip().casefold()), ""
+        bare = re.sub(r"\s*\[[^]]*\]\s*$", "", name).strip().casefold()
+        if bare in plain:
+            return plain.index(bare), split_header(name)[1].lower()
     return None
 
 
 def _told_by_unit(split: Sequence[tuple[str, str]], somebody: Mapping[str, int]) -> dict[str, int]:
     """Voltage and current where no name tells them: the place of the one column without a role in such a unit."""
     named = [_role(*each) for each in split]
-    told = {}
+    told: dict[str, int] = {}
     for role in ("voltage", "current"):
         if role in somebody or any(match and match[0] == role for match in named):
             continue
-        places = [
-            place
-            for place, (name, unit) in enumerate(split)
-            if named[place] is None
-            and place not in somebody.values()
-            and unit.lower() in UNITS[role]
-            and not _GROUP.fullmatch(name.lower())
-        ]
+        places = _places_in_unit(role, split, somebody)
         if len(places) == 1:
             told[role] = places[0]
     return told
 
 
-def recognise(
-    headers: Sequence[str], units: Sequence[str] = (), told: Mapping[str, str] | None = None
-) -> dict[str, list[Column]]:
+def _places_in_unit(role: str, split: Sequence[tuple[str, str]], somebody: Mapping[str, int]) -> list[int]:
+    return [
+        place
+        for place, (name, unit) in enumerate(split)
+        if _role(name, unit) is None
+        and place not in somebody.values()
+        and unit.lower() in UNITS[role]
+        and not _GROUP.fullmatch(name.lower())
+    ]
+
+
+def recognise(headers: Sequence[str], units: Sequence[str] = (), told: Told = None) -> dict[str, list[Column]]:
     """Columns by role, the preferred first; cell groups under "group" and temperature sensors under "sensor".
 
     `units` is the row of units below the header, where there is one. `told` names the header of a role as it stands
-    in the file, with the unit in brackets behind it where the file gives none ("Vbat [mV]"): it wins over all that
-    is found out. Raises CelltwinError where there is no such column, and for a unit that is not known.
+    in the file, or several of which a file has one, with the unit in brackets behind it where the file gives none
+    ("Vbat [mV]"): it wins over all that is found out. Raises CelltwinError where there is no such column, and for a
+    unit that is not known.
     """
     found: dict[str, list[Column]] = {}
     refused: dict[str, str] = {}
@@ -228,24 +261,19 @@ def recognise(
         unit = split[index][1] or (_plain(units[index]) if index < len(units) else "")
         return unit.lower()
 
+    refuse_missing(headers, told)
     somebody: dict[str, int] = {}
-    for role, header in (told or {}).items():
-        index = _place(headers, header)
-        if index is None:
-            near = difflib.get_close_matches(header, headers, 1, 0.0)
-            raise CelltwinError(
-                f"there is no column '{header}' to take for the {role}",
-                got=", ".join(name for name in headers if name)[:200],
-                expected="a header as it stands in the file",
-                fix=f"did you mean '{near[0]}'?" if near else "name another",
-            )
-        somebody[role] = index
-        added = header.strip().casefold() != headers[index].strip().casefold()
-        unit = split_header(header)[1].lower() if added else unit_of(index)
+    for role, names in (told or {}).items():
+        index, added = _place(headers, names) or (0, "")
+        somebody[role], unit = index, added or unit_of(index)
         dimension = _NAMES[role][0]
         conversion = _conversion(dimension, unit)
+        if conversion is None and not re.search(r"[(\[{/]", headers[index]):
+            unit, conversion = "", (1.0, 0.0)  # the last word of a name, no unit: "Fühler A"
         if conversion is None:
-            raise _unknown_unit(role, headers[index], dimension)
+            raise _unknown_unit(
+                role, headers[index], dimension, f"{role}='{headers[index]} [{EXAMPLE_UNIT[dimension]}]'"
+            )
         found[role] = [Column(index, headers[index], TOLD, *conversion, unit)]
     for role, index in _told_by_unit(split, somebody).items():
         unit = split[index][1].lower()
@@ -267,16 +295,16 @@ def recognise(
                 found.setdefault(role, []).append(Column(index, header, rank, *conversion, unit))
     for role in REQUIRED:
         if role in refused and role not in found:
-            raise _unknown_unit(role, refused[role], role)
+            raise _unknown_unit(role, refused[role], role, f"{role}=HEADER with its unit in brackets")
     return {role: sorted(columns, key=lambda column: column.rank) for role, columns in found.items()}
 
 
-def _unknown_unit(role: str, header: str, dimension: str) -> CelltwinError:
+def _unknown_unit(role: str, header: str, dimension: str, how: str) -> CelltwinError:
     return CelltwinError(
         f"unit of the {role} column is not known",
         got=f"'{header}'",
         expected="one of " + ", ".join(sorted(UNITS[dimension])),
-        fix="rename the column, for example 'Current (A)'",
+        fix=f"rename the column, for example 'Current (A)', or tell it: --column {how}",
     )
 
 

@@ -12,7 +12,7 @@ initial_soc = 1.0                 # or a table of one number for each cycle
 ambient_degC = 25.0               # optional, where the folder does not name it
 root = "$CELLTWIN_DATA/tue/nmc"   # optional: where `files` start, else the folder of dataset.toml
 current_sign = "discharge"        # optional: what the files log as positive, where they cannot be trusted
-columns = { voltage = "Vbat [mV]" }   # optional: headers of columns that celltwin inspect does not recognise
+columns = { voltage = "Vbat [mV]" }   # optional: headers that are not recognised; a list where files differ
 
 [identification]                  # optional: pulse tests and slow discharges of one cell, on no side of the split
 files = "hppc/*/*.parquet"        # folders as above; states of charge are found out
@@ -86,7 +86,7 @@ class RecordsTable(_Strict):
     ambient_degC: float | None = None
     root: str | None = None
     current_sign: Literal["charge", "discharge"] | None = None
-    columns: dict[str, str] = {}
+    columns: dict[str, str | list[str]] = {}
 
 
 class IdentificationTable(_Strict):
@@ -341,14 +341,17 @@ def _read(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cel
     ambient = importers.ambient_from_path(file)
     if ambient != ambient and table.ambient_degC is not None:
         ambient = table.ambient_degC
-    record = importers.load(
-        file,
-        current_sign=table.current_sign,
-        columns=table.columns,
-        cell=cells.get(group, cell),
-        ambient_degC=None if np.isnan(ambient) else ambient,
-        name=file.stem,
-    )
+    try:
+        record = importers.load(
+            file,
+            current_sign=table.current_sign,
+            columns=table.columns,
+            cell=cells.get(group, cell),
+            ambient_degC=None if np.isnan(ambient) else ambient,
+            name=file.stem,
+        )
+    except CelltwinError as error:  # files of several folders have one name
+        raise CelltwinError(f"{file}: {error.what}", got=error.got, expected=error.expected, fix=error.fix) from error
     if isinstance(record, PackRecord) and description.pack is None:
         raise CelltwinError(f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files")
     return replace(record, group=group)

@@ -13,6 +13,7 @@ from celltwin.data.record import Record
 
 CHANNELS = ("current", "temperature", "soc", "dt", "voltage")  # A, degC, fraction, s, V
 MARGIN = 0.05  # of a channel's range, allowed beyond it at either end
+STRETCH = 2.0  # times the shortest and longest step
 
 
 class Fixed(eqx.Module):
@@ -66,8 +67,12 @@ class Domain(Fixed):
         return jnp.clip(1.0 - 10.0 * outside, 0.0, 1.0)
 
     def contains(self, current: Array, temperature: Array, soc: Array, dt: Array) -> Array:
-        """True where a sample lies inside the domain; the first sample (dt = 0) is judged without its dt."""
-        inside = (self.excess("dt", dt) <= 0) | (dt == 0)
+        """True where a sample lies inside the domain; the first sample (dt = 0) is judged without its dt.
+
+        A step may be up to STRETCH times shorter or longer than those of training: clocks are not exact.
+        """
+        i = CHANNELS.index("dt")
+        inside = ((dt >= self.low[i] / STRETCH) & (dt <= self.high[i] * STRETCH)) | (dt == 0)
         for channel, value in (("current", current), ("temperature", temperature), ("soc", soc)):
             inside = inside & (self.excess(channel, value) <= 0)
         return inside

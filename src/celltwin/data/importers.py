@@ -8,7 +8,7 @@ in `Record.notes`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,20 @@ import numpy as np
 import pyarrow as pa
 
 from celltwin.data import repair
-from celltwin.data.columns import UNNAMED, Column, any_match, check_told, numbers, recognise, seconds, split_header
+from celltwin.data.columns import (
+    UNNAMED,
+    Column,
+    Told,
+    any_match,
+    check_told,
+    numbers,
+    recognise,
+    seconds,
+    split_header,
+)
 from celltwin.data.record import Cell, PackRecord, Record
 from celltwin.data.sheets import (
     Sheet,
-    Told,
     decode,
     find_header,
     read_cycler,
@@ -107,6 +116,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
+class WrongSign(CelltwinError):
+    """A log whose voltage says that its current has the other sign."""
+
+
 @dataclass(frozen=True)
 class Examined:
     """A log as it was read, and what its reader made of the file."""
@@ -122,7 +135,7 @@ def load(
     *,
     format: str | None = None,
     current_sign: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Told = None,
     cell: Cell | None = None,
     ambient_degC: float | None = None,
     name: str | None = None,
@@ -132,9 +145,9 @@ def load(
     `format` is a key of FORMATS and found out if None. `current_sign` says what positive current does in the
     file: "charge", "discharge" (it is then turned) or None, what the format documents; it is checked against
     the voltage in any case. `columns` names columns that cannot be recognised, {"voltage": "Vbat [mV]"}, as they
-    stand in the file, with a unit where it gives none. `cell` sharpens the unit checks. `ambient_degC` is by
-    default read from the folder's name ("n10degC"), else from a chamber column; `name` is by default the file's.
-    Raises CelltwinError for whatever cannot be trusted.
+    stand in the file (or several, of which a file has one), with a unit where it gives none. `cell` sharpens the
+    unit checks. `ambient_degC` is by default read from the folder's name ("n10degC"), else from a chamber column;
+    `name` is by default the file's. Raises CelltwinError for whatever cannot be trusted.
     """
     return examine(
         path,
@@ -152,7 +165,7 @@ def examine(
     *,
     format: str | None = None,
     current_sign: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Told = None,
     cell: Cell | None = None,
     ambient_degC: float | None = None,
     name: str | None = None,
@@ -184,7 +197,7 @@ def from_frame(
     frame: Any,
     *,
     current_sign: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Told = None,
     cell: Cell | None = None,
     ambient_degC: float | None = None,
     name: str = "frame",
@@ -376,10 +389,10 @@ def _checked_sign(record: Record, current_sign: str | None) -> Record:
             record = replace(record, net_capacity=-record.net_capacity, notes=turned)
     sign = check_sign(record)
     if sign.verdict == "contradiction":
-        raise CelltwinError(
+        raise WrongSign(
             f"{record.name}: positive current does not charge in this file",
             got=sign.because,
-            expected="voltage and Ah counter that rise with positive current",
+            expected="a voltage (and an Ah counter) that rises with positive current",
             fix="leave out --current-sign discharge: the file's current is positive on charge already"
             if current_sign == "discharge"
             else f"{SAY_DISCHARGE}: its current is positive on discharge",

@@ -148,13 +148,19 @@ def check_plausible(record: Record, cell: Cell | None) -> None:
     voltages = record.group_voltage if isinstance(record, PackRecord) else record.voltage
     known = voltages[np.isfinite(voltages)]
     if known.size == 0:
-        raise CelltwinError(f"{name}: no voltage was measured", got="NaN everywhere", expected="voltages in V")
+        raise CelltwinError(
+            f"{name}: no voltage was measured",
+            got="NaN everywhere",
+            expected="voltages in V",
+            fix="check the column, or name another with --column voltage=HEADER",
+        )
     if known.min() < MIN_VOLT or known.max() > MAX_VOLT or known.max() < 0.1:
         raise CelltwinError(
             f"{name}: voltage is not that of one cell",
             got=f"{known.min():.4g} to {known.max():.4g} V",
             expected="0 to 10 V",
-            fix="correct the unit in the header, for example 'Voltage (mV)'; a string of cells needs columns "
+            fix="correct the unit in the header, for example 'Voltage (mV)', or tell it: "
+            "--column voltage='HEADER [mV]'; a string of cells needs columns "
             "'Cell Voltage 1', 'Cell Voltage 2', ...",
         )
     largest = float(np.abs(record.current).max())

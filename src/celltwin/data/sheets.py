@@ -7,7 +7,7 @@ import re
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
@@ -21,15 +21,13 @@ from pyarrow import csv as pa_csv
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from celltwin.data.columns import REQUIRED, is_unit_row, roles_in
+from celltwin.data.columns import REQUIRED, Told, in_unit_of, is_unit_row, refuse_missing, roles_in
 from celltwin.errors import CelltwinError
 
 MAX_HEADER_LINE = 500  # a tester's preamble is shorter
 SEPARATORS = ("\t", ";", ",", "|")
 _EXAMPLES = {"time": "Time (s)", "voltage": "Voltage (V)", "current": "Current (A)"}
 OR_TELL = ", or tell which it is with --column ROLE=HEADER ([records.columns] in a dataset.toml)"
-
-Told = Mapping[str, str] | None  # header by role, where somebody named the columns
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,17 @@ class Sheet:
 
 def unreadable(path: Path, what: str, got: object, fix: str) -> CelltwinError:
     return CelltwinError(f"{path.name}: {what}", got=got, expected="a log of time, voltage and current", fix=fix)
+
+
+def encoding_of(head: bytes) -> str:
+    """The encoding of a text by its first bytes."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    try:
+        head[: max(1, len(head) - 3)].decode("utf-8")  # its last character may be cut
+    except UnicodeDecodeError as error:
+        return "utf-8-sig" if error.end >= len(head) - 6 else "latin-1"
+    return "utf-8-sig"
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -97,9 +106,9 @@ def read_text(path: Path, told: Told = None, headers: list[str] | None = None) -
     lines = text.split("\n", MAX_HEADER_LINE)[:MAX_HEADER_LINE]
     if headers is not None:
         return _body(path, text, ",", headers, [], [])
-    number, separator, roles = find_header(lines, told)
+    number, separator, _ = find_header(lines, told)
     names = split(lines[number], separator)
-    _require(path, roles, names)
+    _require(path, names, told)
     rest = text.split("\n", number + 1)[number + 1 :]
     body = rest[0] if rest else ""
     units = split(body.partition("\n")[0], separator)
@@ -108,7 +117,8 @@ def read_text(path: Path, told: Told = None, headers: list[str] | None = None) -
     return _body(path, body, separator, names, [], [])
 
 
-def _require(path: Path, roles: set[str], names: list[str]) -> None:
+def _require(path: Path, names: list[str], told: Told) -> None:
+    roles = roles_in(names, told)
     roles = roles | ({"time"} if "step_time" in roles else set())
     missing = [role for role in REQUIRED if role not in roles]
     if len(missing) == len(REQUIRED):
@@ -119,11 +129,15 @@ def _require(path: Path, roles: set[str], names: list[str]) -> None:
             f"name the columns, for example {', '.join(_EXAMPLES.values())}{OR_TELL}",
         )
     if missing:
+        refuse_missing(names, {role: wanted for role, wanted in (told or {}).items() if role in missing})
+        rivals = in_unit_of(missing[0], names) if missing[0] != "time" else []
         raise CelltwinError(
             f"{path.name}: no {' and no '.join(missing)} column",
             got=", ".join(name for name in names if name)[:200],
             expected="columns of time, voltage and current",
-            fix=f"add or rename a column, for example '{_EXAMPLES[missing[0]]}'{OR_TELL}",
+            fix=f"tell which of {', '.join(map(repr, rivals))} it is: --column {missing[0]}='{rivals[0]}'"
+            if len(rivals) > 1
+            else f"add or rename a column, for example '{_EXAMPLES[missing[0]]}'{OR_TELL}",
         )
 
 
@@ -197,7 +211,7 @@ def read_parquet(path: Path, told: Told = None) -> Sheet:
         raise unreadable(path, "is not a whole Parquet file", str(error)[:200], "copy or export it again") from error
     with file:
         headers = file.schema_arrow.names
-        _require(path, roles_in(headers, told), headers)
+        _require(path, headers, told)
         try:
             table = file.read()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -214,7 +228,7 @@ def read_frame(frame: Any, name: str, told: Told = None) -> Sheet:
             Path(name), "is no table", f"{type(frame).__name__}: {str(error)[:200]}", "give a DataFrame or Arrow table"
         ) from error
     headers = [str(header) for header in table.column_names]
-    _require(Path(name), roles_in(headers, told), headers)
+    _require(Path(name), headers, told)
     return _sheet_of(table, headers)
 
 
@@ -261,10 +275,10 @@ def read_matlab(path: Path, told: Told = None) -> Sheet:
             continue
         length = Counter(len(vector) for vector in vectors.values() if vector.ndim == 1).most_common(1)[0][0]
         vectors = {name: vector for name, vector in vectors.items() if vector.shape == (length,)}
-        _require(path, roles_in(vectors, told), list(vectors))
+        _require(path, list(vectors), told)
         return _of_arrays(vectors)
     names = [name for candidate in structs or [content] for name in candidate if not name.startswith("_")]
-    _require(path, roles_in(names, told), names)
+    _require(path, names, told)
     raise unreadable(path, "holds no log", ", ".join(names), "save vectors Time, Voltage and Current in one struct")
 
 
@@ -302,5 +316,5 @@ def read_cycler(path: Path, told: Told = None) -> Sheet:
                 "export it as csv with the units in the header",
             ) from error
     headers = [str(name) for name in frame.columns]
-    _require(path, roles_in(headers, told), headers)
+    _require(path, headers, told)
     return Sheet(headers, lambda wanted: [pa.array(frame.iloc[:, index].to_numpy()) for index in wanted])

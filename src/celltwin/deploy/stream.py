@@ -19,7 +19,7 @@ import math
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,9 @@ import numpy as np
 
 from celltwin import files
 from celltwin.data import columns
+from celltwin.data.columns import Told
 from celltwin.data.record import Record
-from celltwin.data.sheets import MAX_HEADER_LINE, Told, find_header, split
+from celltwin.data.sheets import MAX_HEADER_LINE, encoding_of, find_header, split
 from celltwin.deploy import c, native
 from celltwin.errors import CelltwinError
 from celltwin.interface import Estimate, Input, Measurement, Output, Start
@@ -211,10 +212,17 @@ def _advance(parts: tuple[Any, Any], state: Any, u: Any) -> Any:
 # --- where samples come from -----------------------------------------------------------------------------------------
 
 
+def opened(path: Path) -> TextIO:
+    """The text of a file, whatever its encoding."""
+    with path.open("rb") as file:
+        encoding = encoding_of(file.read(1 << 16))
+    return path.open(encoding=encoding, errors="replace", newline="")
+
+
 def follow(path: Path) -> Iterator[str]:
     """The lines of a file as it grows, each once it is whole; never ends."""
     rest = ""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    with opened(path) as file:
         while True:
             piece = file.readline()
             if not piece:
@@ -262,7 +270,9 @@ def _header(lines: Iterator[str], told: Told) -> tuple[list[str], str]:
             break  # numbers: it cannot come any more
         passed += [line.strip()] if line.strip() else []
     if not passed:
-        raise CelltwinError("the stream is empty", expected="a line that names the columns")
+        raise CelltwinError(
+            "the stream is empty", got="no line", expected="a line that names the columns", fix="check the input"
+        )
     likeliest, separator, roles = find_header(passed, told)
     raise CelltwinError(
         f"the stream has no column of {', '.join(role for role in columns.REQUIRED if role not in roles)}",
@@ -320,7 +330,7 @@ def from_can(path: Path, database: Path, signals: Mapping[str, str], sign: float
 def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str] = (), missing: bool = False) -> Any:
     """What makes a sample of the cells below these headers; with `missing`, sensors may be left out."""
     if missing and told:
-        told = {role: header for role, header in told.items() if header in headers}
+        told = {role: names for role, names in told.items() if columns.roles_in(headers, {role: names}) >= {role}}
     found = columns.recognise(list(headers), units, told)
     lacking = [role for role in ("time", "voltage", "current") if role not in found]
     if lacking and not (missing and "time" in found):

@@ -151,3 +151,23 @@ def ranked(group: Sequence[Run], metric: str) -> list[str]:
         return min(values, default=float("inf"))
 
     return sorted(names, key=least)
+
+
+MEASURED_ANEW = ("seconds", "microseconds_per_step", "created", "history", "celltwin", "microcontroller")
+
+
+def difference(before: Any, after: Any, where: str = "") -> tuple[float, str]:
+    """The largest difference between the figures of two runs of one experiment, and where it is; times left out.
+
+    Infinite where one has what the other lacks.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [k for k in (*before, *(k for k in after if k not in before)) if not k.endswith(MEASURED_ANEW)]
+        pairs = [(before.get(k), after.get(k), f"{where}/{before.get('name', '')}/{k}") for k in keys]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = [(b, a, where) for b, a in zip(before, after, strict=True)]
+    elif isinstance(before, (int, float)) and isinstance(after, (int, float)):
+        return abs(before - after), where
+    else:
+        return (0.0 if before == after else float("inf")), where
+    return max((difference(*pair) for pair in pairs), default=(0.0, where))
