@@ -156,9 +156,8 @@ def _begin(
 
     Raises CelltwinError for a source that is no model of this family.
     """
-    ratio = source.cell.nominal_capacity_ah / cell.nominal_capacity_ah
-    read = transfer.resized(source.model, ratio)
-    starts = {"by its C-rate": read}
+    read = transfer.read_by(source.model, source.cell, cell)
+    starts = {"by the cells' facts": read}
     if base is None:
         starts["resistance and open-circuit voltage by least squares"] = transfer.fitted(read, split.train)
     else:

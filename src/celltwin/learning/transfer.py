@@ -1,25 +1,26 @@
 """A model that was trained on one cell as the start for another one, of another size or chemistry.
 
-    V(I, Q, soc) = f(r I, r Q, soc) + d(soc)
+    V(I, Q) = f(r I, r Q)      U(soc) <- a + b U(soc) + d(soc)
 
 A model of a cell that is r times as large, under r times the current, has the same state of charge and r times every
-overpotential: with r = Q_source / Q_target a current is read by its C-rate. That is where the model starts that knows
-nothing of the new records. Another chemistry has another open-circuit voltage, another maker another resistance: a
-change c of log r and a correction d of the curve, linear between nodes, are found by least squares from the error e of
-that start's closed-loop simulation,
+overpotential: with r = Q_source / Q_target a current is read by its C-rate. The open-circuit voltage U is stretched so
+that the one cell's voltage limits become the other's. That is where the model starts that knows nothing but the facts
+of the two cells. A change c of log r and a correction d of the curve, linear between nodes, are found by least squares
+from the error e of that start's closed-loop simulation of the new records,
 
-    min  sum_k dt_k / T ((e_k - d(soc_k) - c dV_k/dlog r) / sigma)^2  +  sum_i ((d_i+1 - d_i) / p)^2  +  (c / q)^2
+    min  sum_k dt_k / T ((e_k - d(soc_k) - c dV_k/dlog r) / sigma)^2
+         +  sum_i ((d_i+1 - d_i) / p)^2  +  sum_i (d_i / w)^2  +  (c / q)^2
 
-so that the curve keeps its shape, and is only shifted, where the records do not reach. Of these starts the one is taken
-that does best on the validation records, or on the training records where there are none to validate on. Training then
-has a prior at its start, of the same sigma and T: minutes move little, and what they do not tell stays. The scaling
-inside a model is that which its weights were trained with, its current by the C-rate.
+so that the curve stays as it is far from where the records reach. Of these starts the one is taken that does best on
+the validation records, or on the training records where there are none to validate on. Training then has a prior at
+its start, of the same sigma and T: minutes move little, and what they do not tell stays. The scaling inside a model is
+that which its weights were trained with, its current by the C-rate.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -29,7 +30,7 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.domain import Fixed
-from celltwin.data.record import Record
+from celltwin.data.record import Cell, Record
 from celltwin.interface import Input, Output, Start, run, simulate_records
 from celltwin.learning.tasks import TASKS
 from celltwin.learning.training import trainable
@@ -37,7 +38,7 @@ from celltwin.physics.ocv import Ocv, interpolation
 
 NODES = np.linspace(0.0, 1.0, 21)  # of d
 SIGMA, MEMORY = 0.010, 60.0  # V and s: the error that is left, and for how long it stays
-STEEPEST = 0.03  # V, p: of d from node to node
+STEEPEST, FARTHEST = 0.03, 0.1  # V, p and w: of d from node to node, and of d
 RESISTANCE = 0.5  # q, of the logarithm
 FREE = 0.3  # standard deviation of how far a parameter goes from its origin
 SLIGHT = 0.02  # by which log r is changed to see what it does
@@ -50,6 +51,21 @@ def resized(model: Any, ratio: float) -> Any:
         return hasattr(node, "resized")
 
     return jax.tree.map(lambda node: node.resized(ratio) if has(node) else node, model, is_leaf=has)
+
+
+def read_by(model: Any, source: Cell, target: Cell) -> Any:
+    """The model of the one cell as that of another, of which nothing but its facts is known."""
+    low, high = zip(source.voltage_limits_volt, target.voltage_limits_volt, strict=True)
+    ratio = source.nominal_capacity_ah / target.nominal_capacity_ah
+    model = model if ratio == 1.0 else resized(model, ratio)
+    return model if low[0] == low[1] and high[0] == high[1] else _curves(model, lambda ocv: ocv.stretched(low, high))
+
+
+def _curves(model: Any, change: Callable[[Ocv], Ocv]) -> Any:
+    def is_curve(node: Any) -> bool:
+        return isinstance(node, Ocv)
+
+    return jax.tree.map(lambda node: change(node) if is_curve(node) else node, model, is_leaf=is_curve)
 
 
 def fitted(model: Any, records: Sequence[Record]) -> Any:
@@ -65,17 +81,12 @@ def fitted(model: Any, records: Sequence[Record]) -> Any:
         normal += weighted.T @ design
         right += weighted.T @ (record.voltage - np.asarray(one.voltage, float))[known]
     steps = np.diff(np.eye(size), axis=0)
-    normal[:size, :size] += steps.T @ steps / STEEPEST**2 + 1e-6 * np.eye(size)
+    normal[:size, :size] += steps.T @ steps / STEEPEST**2 + np.eye(size) / FARTHEST**2
     normal[size, size] += RESISTANCE**-2
     *volts, resistance = np.linalg.solve(normal, right)
 
-    def is_curve(node: Any) -> bool:
-        return isinstance(node, Ocv)
-
     larger = resized(model, float(np.exp(np.clip(resistance, -1.0, 1.0))))
-    return jax.tree.map(
-        lambda node: node.moved(NODES, np.array(volts)) if is_curve(node) else node, larger, is_leaf=is_curve
-    )
+    return _curves(larger, lambda ocv: ocv.moved(NODES, np.array(volts)))
 
 
 class Origin(Fixed):

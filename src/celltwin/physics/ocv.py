@@ -71,6 +71,11 @@ class Ocv(eqx.Module):
         raised = interpolation(np.asarray(self.nodes), soc) @ np.asarray(volts) / UNIT
         return replace(self, table=self.table + jnp.asarray(raised, self.table.dtype))
 
+    def stretched(self, low: tuple[float, float], high: tuple[float, float]) -> Ocv:
+        """The curve with the voltage low[0] moved to low[1], high[0] to high[1] (V), and all others alike."""
+        gain = (high[1] - low[1]) / (high[0] - low[0])
+        return replace(self, table=gain * self.table + (low[1] - gain * low[0]) / UNIT, drift=gain * self.drift)
+
     def slope(self) -> Array:
         """Slope of the table between its nodes, [nodes - 1] in V."""
         return UNIT * jnp.diff(self.table) / jnp.diff(jnp.asarray(self.nodes, self.table.dtype))
