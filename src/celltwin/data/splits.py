@@ -82,12 +82,13 @@ def shortened(split: Split, seconds: float) -> Split:
     The other sides stay whole. Raises CelltwinError where less than a second sample would be left.
     """
     kept: list[Record] = []
+    left = seconds
     for record in split.train:
-        length = int(np.searchsorted(record.time, record.time[0] + seconds, side="right"))
+        length = int(np.searchsorted(record.time, record.time[0] + left, side="right"))
         if length >= 2:
             kept.append(record if length >= len(record) else record.between(0, length))
-        seconds -= float(record.time[-1] - record.time[0])
-        if seconds <= 0.0:
+        left -= float(record.time[-1] - record.time[0])
+        if left <= 0.0:
             break
     if not kept:
         raise CelltwinError("there is nothing left to train on", got=f"{seconds:g} s", fix="allow for more minutes")
