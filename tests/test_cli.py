@@ -191,6 +191,20 @@ def test_fit_writes_a_twin(run, dataset_folder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cell.twin", "plan.toml"]
 
 
+def test_fit_begins_with_a_twin(run, refused, dataset_folder, tmp_path):
+    assert run("fit", "thevenin", dataset_folder, "--out", "old.twin")[0] == 0
+    fit = ("fit", "thevenin", dataset_folder, "--from", "old.twin", "--minutes", 8, "--out", "new.twin")
+    status, _, errors = run(*fit)
+    assert status == 0, errors
+    one = twin_file.load(tmp_path / "new.twin")
+    assert (one.card["from"]["name"], one.card["from"]["cell"], one.card["minutes"]) == ("thevenin", "simulated", 8.0)
+    assert len(one.card["split"]["train"]) == 1
+    assert one.card["plan"]["learning_rate"] < twin_file.load(tmp_path / "old.twin").card["plan"]["learning_rate"]
+    assert "expected: a narx" in refused("fit", "narx", dataset_folder, "--from", "old.twin")
+    assert "there is no twin none" in refused("fit", "narx", dataset_folder, "--from", "none")
+    assert "nothing left to train on" in refused("fit", "narx", dataset_folder, "--minutes", 0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

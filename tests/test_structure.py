@@ -111,6 +111,7 @@ ORDER = [
     "celltwin.learning.tasks",
     "celltwin.learning.training",
     "celltwin.learning.pack_training",
+    "celltwin.learning.transfer",
     "celltwin.packs.study",
     "celltwin.packs.score",
     "celltwin.twin",

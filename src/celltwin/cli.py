@@ -39,7 +39,7 @@ from celltwin import (
     twin,
 )
 from celltwin.console import ColumnNames, CurrentSign, err, escape, note, note_gaps, out, reading
-from celltwin.data import datasets, importers, inspection
+from celltwin.data import datasets, importers, inspection, splits
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, runs
@@ -267,32 +267,56 @@ def fit(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.")] = 0,
     split: SplitName = None,
+    source_file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="TWIN", help="Begin with this trained twin of the same model, of any cell."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Train on no more than the first minutes of the training records."),
+    ] = None,
 ) -> None:
     """Train one model on a dataset's training records and save its twin."""
     family = models.family(model)
     with out.status(f"reading {data}"):
         dataset = datasets.load(data)
         parts = dataset.split(split)
+    if minutes is not None:
+        parts = splits.shortened(parts, 60.0 * minutes)
+    chain = jobs.chain(model)
+    sources = jobs.bases_of(twin.load(source_file), model) if source_file else [None] * len(chain)
     path = out_file or Path(f"{dataset.name}-{model}.twin")
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = experiment.plan_changes(config) if config else {}
     note_gaps((*parts.train, *parts.validate))
-    chain = jobs.chain(model)
     made: twin.Twin | None = None
     stop = threading.Event()
     with _bars() as listen:
-        for one in chain:
+        for one, source in zip(chain, sources, strict=True):
             plan = one.plan
             if plan:
+                plan = jobs.gentle(plan) if source else plan
                 mine = overrides if one is family else {}
                 plan = plan.model_copy(update={"seed": seed} | mine)
                 if "adam_rounds" not in mine:
                     plan = plan.for_samples(sum(len(r) for r in parts.train))
             job = jobs.Job(one, seed, plan)
             checkpoint = path.with_name(f".{path.name}.{one.name}.checkpoint")
-            made = jobs.train(job, dataset, parts, made, checkpoint=checkpoint, resume=resume, listen=listen, stop=stop)
+            made = jobs.train(
+                job,
+                dataset,
+                parts,
+                made,
+                source=source,
+                checkpoint=checkpoint,
+                resume=resume,
+                listen=listen,
+                stop=stop,
+            )
     assert made is not None
+    if minutes is not None:
+        made.card["minutes"] = minutes
     rows = protocol.evaluate(made, parts.validate) if parts.validate else []
     made.card["validation"] = [protocol.figures(row) for row in rows]
     made.save(path)

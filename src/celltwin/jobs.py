@@ -21,12 +21,14 @@ import celltwin.estimators  # noqa: F401  makes them known by name
 from celltwin import __version__, models, twin
 from celltwin.data.datasets import Dataset
 from celltwin.data.domain import Domain
+from celltwin.data.record import Cell
 from celltwin.data.splits import Split, refuse_seen
 from celltwin.errors import CelltwinError
-from celltwin.learning import bands, training
+from celltwin.learning import bands, training, transfer
 from celltwin.learning.plan import Plan
 from celltwin.learning.training import Progress
 from celltwin.models.ensemble import Ensemble
+from celltwin.models.hybrid import FixedCircuit
 from celltwin.twin import Twin
 
 log = logging.getLogger("celltwin")
@@ -53,12 +55,16 @@ def train(
     split: Split,
     base: Twin | None = None,
     *,
+    source: Twin | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     listen: Listen = lambda job, share, progress: None,
     stop: threading.Event | None = None,
 ) -> Twin:
     """Train one model on a split and return its twin, with a card that says where it comes from.
+
+    With `source`, a twin of the same family, training begins from its weights, suited to the dataset's cell and records
+    (celltwin.learning.transfer), and by `gentle` means; `base` must then come from its base, see `bases_of`.
 
     Raises training.Interrupted when `stop` is set; the checkpoint then holds the last whole round.
     """
@@ -67,16 +73,23 @@ def train(
     domain = Domain.of(split.train)
     refuse_seen(domain, split)
     key = jax.random.key(job.seed)
-    model = job.family.create(split.train, domain, key, base.model if base else None)
+    begun: dict[str, Any] | None = None
+    if source is None:
+        model = job.family.create(split.train, domain, key, base.model if base else None)
+    else:
+        refuse_seen(source.domain, split)
+        model, begun = _begin(job.family, source, dataset.cell, split, base)
+        domain = replace(domain, seen=tuple(sorted({*domain.seen, *source.domain.seen})))
     history: list[Progress] = []
     began = time.monotonic()
     seconds = None
     if job.plan is not None:
         fitted = training.fit(
-            model,
+            transfer.Anchored.of(model, split.train) if source else model,
             split,
             job.plan,
             task=job.family.task,
+            origin=transfer.digest(model) if source else None,
             checkpoint=checkpoint,
             resume=resume,
             report=lambda progress: listen(job.name, progress.round / progress.rounds, progress),
@@ -84,6 +97,7 @@ def train(
             stop=stop,
         )
         model, history, seconds = fitted
+        model = model.model if isinstance(model, transfer.Anchored) else model
     if seconds is None:
         seconds = time.monotonic() - began
     card = {
@@ -99,7 +113,65 @@ def train(
         "history": [p._asdict() for p in history],
         "identity": identity(job, split),
     }
+    if begun is not None:
+        card["from"] = begun
     return with_bands(Twin(job.family.name, model, domain, dataset.cell, card, job.family.task), split)
+
+
+def bases_of(source: Twin, name: str) -> list[Twin | None]:
+    """What each member of the chain of a model begins with, given a twin to begin from: its base's base first.
+
+    Raises CelltwinError for a twin of another family, of the state of charge, of a model that is not trained, and of
+    one whose base is not inside it.
+    """
+    family = models.family(name)
+    if source.name != name:
+        raise CelltwinError(
+            "training cannot begin from this twin",
+            got=f"a {source.name}",
+            expected=f"a {name}, whose weights fit",
+            fix=f"celltwin fit {source.name}, or another --from",
+        )
+    source.refuse_unless("voltage")
+    if family.plan is None:
+        raise CelltwinError(f"{name} needs no training", got="a twin to begin from", fix="leave --from out")
+    if family.base is None:
+        return [source]
+    circuit = getattr(source.model, "base", None)
+    if not isinstance(circuit, FixedCircuit):
+        raise CelltwinError(f"{name} does not hold the model that it is built on", fix="leave --from out")
+    below = replace(source, name=family.base, model=circuit.circuit)
+    return [*bases_of(below, family.base), source]
+
+
+def gentle(plan: Plan) -> Plan:
+    """The plan for a model that was trained before: a third of the rate."""
+    return plan.model_copy(update={"learning_rate": plan.learning_rate / 3.0})
+
+
+def _begin(
+    family: models.Family, source: Twin, cell: Cell, split: Split, base: Twin | None
+) -> tuple[Any, dict[str, Any]]:
+    """The model that training begins with, the best of those that a source gives, and what the card says of it.
+
+    Raises CelltwinError for a source that is no model of this family.
+    """
+    read = transfer.read_by(source.model, source.cell, cell)
+    starts = {"by the cells' facts": read}
+    if base is None:
+        starts["resistance and open-circuit voltage by least squares"] = transfer.fitted(read, split.train)
+    else:
+        starts["on its fine-tuned circuit"] = replace(read, base=FixedCircuit(base.model))
+    start, errors = transfer.best(starts, split.validate or split.train)
+    about = {
+        "name": source.name,
+        "cell": source.cell.name,
+        "dataset": source.card.get("dataset"),
+        "weights": transfer.digest(source.model),
+        "start": start,
+        "errors": errors,  # of each start in mV, on the validation records, or the training records without any
+    }
+    return starts[start], about
 
 
 def with_bands(one: Twin, split: Split) -> Twin:

@@ -268,7 +268,7 @@ def recognise(headers: Sequence[str], units: Sequence[str] = (), told: Told = No
         somebody[role], unit = index, added or unit_of(index)
         dimension = _NAMES[role][0]
         conversion = _conversion(dimension, unit)
-        if conversion is None and not re.search(r"[(\[{/]", headers[index]):
+        if conversion is None and not added and not re.search(r"[(\[{/]", headers[index]):
             unit, conversion = "", (1.0, 0.0)  # the last word of a name, no unit: "Fühler A"
         if conversion is None:
             raise _unknown_unit(

@@ -54,6 +54,11 @@ class Domain(Fixed):
         i = CHANNELS.index(channel)
         return (value - self.mean[i]) / jnp.where(self.std[i] > 1e-6, self.std[i], 1.0)
 
+    def resized(self, ratio: Array | float) -> Domain:
+        """The domain of a cell that shows at a current what this one's shows at `ratio` times as much."""
+        statistics = (a.at[0].divide(ratio) for a in (self.low, self.high, self.mean, self.std))
+        return Domain(*statistics, seen=self.seen)
+
     def excess(self, channel: str, value: Array) -> Array:
         """How far a value lies outside the range, in units of the range; 0 inside or within the margin."""
         i = CHANNELS.index(channel)

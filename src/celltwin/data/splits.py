@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -74,6 +74,25 @@ def select(records: Sequence[Record], patterns: Sequence[str]) -> tuple[Record, 
 def by_patterns(records: Sequence[Record], patterns: Mapping[str, Sequence[str]]) -> Split:
     """Split by whole record: `patterns` holds glob patterns for train, validate and test."""
     return Split(*(select(records, patterns.get(side, ())) for side in ("train", "validate", "test")))
+
+
+def shortened(split: Split, seconds: float) -> Split:
+    """The split with no more than the first `seconds` of its training records, which follow each other in their order.
+
+    The other sides stay whole. Raises CelltwinError where less than a second sample would be left.
+    """
+    kept: list[Record] = []
+    left = seconds
+    for record in split.train:
+        length = int(np.searchsorted(record.time, record.time[0] + left, side="right"))
+        if length >= 2:
+            kept.append(record if length >= len(record) else record.between(0, length))
+        left -= float(record.time[-1] - record.time[0])
+        if left <= 0.0:
+            break
+    if not kept:
+        raise CelltwinError("there is nothing left to train on", got=f"{seconds:g} s", fix="allow for more minutes")
+    return replace(split, train=tuple(kept))
 
 
 def refuse_seen(domain: Domain, split: Split) -> None:

@@ -81,6 +81,7 @@ def fit(
     plan: Plan,
     *,
     task: str = "voltage",
+    origin: str | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -89,7 +90,8 @@ def fit(
 ) -> Fitted:
     """Train `model` on the training records of `split`; keep the round that does best on its validation records.
 
-    `task` is what the model is to say, a name in `learning.tasks`.
+    `task` is what the model is to say, a name in `learning.tasks`. `origin` identifies where a model that was trained
+    before comes from: it is kept as it is where no round does better on the validation records.
 
     Without validation records the last round is kept. With `checkpoint`, the state is written after each round, and
     with `resume` a run goes on from there: it ends where it would have ended. `report` is told after each round, `tick`
@@ -108,6 +110,9 @@ def fit(
     history: list[Progress] = []
     spent, best = 0.0, float("inf")
     identity = {"plan": plan.model_dump(), "records": [r.content_hash for r in split.train + split.validate]}
+    if origin is not None:
+        identity["origin"] = origin
+        best = _number(aim.validate(model, split.validate), float("inf"))
     if checkpoint is not None and resume and checkpoint.exists():
         about = files.load_about(checkpoint)
         if about["identity"] != files.plain(identity):
@@ -119,7 +124,7 @@ def fit(
         rows: list[dict[str, Any]] = about["history"]
         history = [Progress(**{k: _number(v) for k, v in row.items()}) for row in rows]
         spent = history[-1].seconds
-        best = float("inf") if about["best"] is None else about["best"]  # infinite is null in JSON
+        best = _number(about["best"], float("inf"))
 
     rounds = plan.adam_rounds + plan.lbfgs_rounds
 
@@ -146,7 +151,8 @@ def fit(
             raise CelltwinError("training diverged in its first round", got=f"loss {loss}", fix="lower learning_rate")
         validated = aim.validate(eqx.combine(candidate, frozen), split.validate)
         score = validated if split.validate else -float(number)
-        if score < best or not history:  # a simulation that diverges scores NaN, which is never better
+        # A simulation that diverges scores NaN, which is never better.
+        if score < best or not (history or np.isfinite(best)):
             best = score if np.isfinite(score) else float("inf")
             state = state._replace(best=candidate)
         state = state._replace(params=params, optimiser=optimiser)
@@ -159,9 +165,9 @@ def fit(
     return Fitted(eqx.combine(state.best, frozen), history, history[-1].seconds if history else 0.0)
 
 
-def _number(value: Any) -> Any:
-    """NaN, which JSON holds as null."""
-    return float("nan") if value is None else value
+def _number(value: Any, otherwise: float = float("nan")) -> Any:
+    """A value, `otherwise` where it is NaN or the null that JSON holds for what is not finite."""
+    return otherwise if value is None or value != value else value
 
 
 class _State(NamedTuple):

@@ -7,6 +7,7 @@ temperature: V = U(soc, T) + R(T) I, by linear least squares.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -54,6 +55,10 @@ class Ohmic(eqx.Module):
         axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), self.log_resistance.dtype)
         weights = hat(inverse_temperature(temperature), axis)
         return self.ocv(soc, temperature) + jnp.exp(self.log_resistance @ weights) * current
+
+    def resized(self, ratio: Array | float) -> Ohmic:
+        """The model of a cell of `ratio` times the resistance."""
+        return replace(self, log_resistance=self.log_resistance + jnp.log(ratio))
 
     def init(self, start: Start) -> Charge:
         return full_of(start.soc, start.capacity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -64,6 +65,16 @@ class Ocv(eqx.Module):
         volts = UNIT * ((table @ self.table)[:, None] + drift @ self.drift)
         axis = tuple(inverse_temperature(np.asarray(self.temperatures)).tolist())
         return surface(volts, nodes, axis, soc, inverse_temperature(temperature))
+
+    def moved(self, soc: np.ndarray, volts: Array | np.ndarray) -> Ocv:
+        """The curve raised by `volts` at states of charge `soc`, linearly between them and level beyond."""
+        raised = interpolation(np.asarray(self.nodes), soc) @ np.asarray(volts) / UNIT
+        return replace(self, table=self.table + jnp.asarray(raised, self.table.dtype))
+
+    def stretched(self, low: tuple[float, float], high: tuple[float, float]) -> Ocv:
+        """The curve with the voltage low[0] moved to low[1], high[0] to high[1] (V), and all others alike."""
+        gain = (high[1] - low[1]) / (high[0] - low[0])
+        return replace(self, table=gain * self.table + (low[1] - gain * low[0]) / UNIT, drift=gain * self.drift)
 
     def slope(self) -> Array:
         """Slope of the table between its nodes, [nodes - 1] in V."""

@@ -24,6 +24,7 @@ Nothing here feeds a voltage back: charge, core, pairs and hysteresis are linear
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -166,6 +167,11 @@ class Thevenin(eqx.Module):
         """Interpolation weights [temperatures] at a temperature in degC."""
         axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), self.log_tau.dtype)
         return hat(inverse_temperature(temperature), axis)
+
+    def resized(self, ratio: Array | float) -> Thevenin:
+        """The circuit of a cell of `ratio` times the resistance and, at equal C-rate, equal heat."""
+        core = self.core and replace(self.core, log_rise=self.core.log_rise + 2.0 * jnp.log(ratio))
+        return replace(self, log_resistance=self.log_resistance + jnp.log(ratio), core=core)
 
     def init(self, start: Start) -> TheveninState:
         """At rest, no RC pair charged; the voltage beyond the curve says on which side of it the cell wakes."""
