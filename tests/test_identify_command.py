@@ -209,10 +209,10 @@ def test_ambients(logs):
     path = logs / "loose" / "HPPC.parquet"
     other = logs / "25degC" / "C20.parquet"
     read = identify_command._from_files
-    assert [r.ambient_degC for r in read([path, other], "10,40", None, None).records] == [10.0, 25.0]
-    assert np.isnan(read([path], None, None, None).records[0].ambient_degC)
+    assert [r.ambient_degC for r in read([path, other], "10,40", {}).records] == [10.0, 25.0]
+    assert np.isnan(read([path], None, {}).records[0].ambient_degC)
     with pytest.raises(CelltwinError, match="2, one for each file"):
-        read([path, other], "10,40,50", None, None)
+        read([path, other], "10,40,50", {})
 
 
 # --- what it refuses -----------------------------------------------------------------------------------------------

@@ -53,7 +53,6 @@ LIMITS = {
 THETA = ("offset", "error", "resistance", "capacity")
 GATE = 4.0
 SURPRISE, HIGHEST_RATE, WEATHER = 1.0, 50.0, (-60.0, 120.0)  # V, 1/h, degC: beyond these a sensor is not believed
-SPAN = 0.5  # of state of charge, in UNITS, over which an extended filter takes the slope of the voltage
 STORED = 0.1  # doubt of a stored state of charge
 GRID = tuple(np.linspace(0.0, 1.0, 41).tolist())
 
@@ -192,9 +191,6 @@ class Kalman(eqx.Module):
         reading = jnp.sqrt(reading**2 + (jnp.exp(self.noise.loaded) * drop) ** 2)
         if self.kind == "ekf":
             f, g = jax.jacfwd(respond)(jnp.zeros_like(wander))
-            # A slope over a span: at a knot of a table the derivative jumps, and with it the gain.
-            aside = jnp.zeros_like(wander).at[0].set(SPAN)
-            g = g.at[0].set((respond(aside)[1] - respond(-aside)[1]) / (2.0 * SPAN))
             noisy = jnp.concatenate([state.root, jnp.diag(wander)], axis=1)
             moved, seen, shift, mean = f @ noisy, g @ noisy, jnp.zeros_like(wander), voltage
         else:
