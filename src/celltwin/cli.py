@@ -185,12 +185,8 @@ def benchmark_(
     out.print(report.leaderboard(metrics))
     if config is not None and (earlier := config / "metrics.json").exists() and earlier.parent != folder:
         apart, where = runs.difference(files.read_json(earlier)["models"], files.plain(metrics["models"]))
-        same = (
-            f"the same figures as in {config}"
-            if apart <= SAME
-            else f"figures differ from {config} by up to {apart:.3g}"
-        )
-        out.print(same if apart <= SAME else f"{same}, in {where.strip('/')}", soft_wrap=True)
+        differ = f"figures differ from {config} by up to {apart:.3g}, in {where.strip('/')}"
+        out.print(f"the same figures as in {config}" if apart <= SAME else differ, soft_wrap=True)
     out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     if mlflow is not None:
         tracking.log(folder, mlflow)

@@ -264,16 +264,15 @@ def _header(lines: Iterator[str], told: Told) -> tuple[list[str], str]:
         names = split(line, separator)
         if roles.issuperset(columns.REQUIRED):
             return names, separator
-        if passed and sum(map(math.isfinite, (_number(names, at) for at in range(len(names))))) >= len(
-            columns.REQUIRED
-        ):
+        numbers = [at for at in range(len(names)) if math.isfinite(_number(names, at))]
+        if passed and len(numbers) >= len(columns.REQUIRED):
             break  # numbers: it cannot come any more
         passed += [line.strip()] if line.strip() else []
     if not passed:
         raise CelltwinError(
             "the stream is empty", got="no line", expected="a line that names the columns", fix="check the input"
         )
-    likeliest, separator, roles = find_header(passed, told)
+    likeliest, _, roles = find_header(passed, told)
     raise CelltwinError(
         f"the stream has no column of {', '.join(role for role in columns.REQUIRED if role not in roles)}",
         got=passed[likeliest][:200],

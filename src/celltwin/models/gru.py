@@ -26,7 +26,7 @@ from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
 from celltwin.models.hybrid import GruResidual
 from celltwin.models.layers import Mlp, sampling_period
-from celltwin.models.narx import SOC_FEATURES, UNIT
+from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
 
@@ -53,15 +53,7 @@ class Gru(eqx.Module):
 
     def init(self, start: Start) -> GruState:
         """A state from what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        ohmic = self.static.voltage(start.soc, start.temperature, start.current)
-        shown = jnp.stack(
-            [
-                jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
-                self.domain.scale("current", start.current),
-                self.domain.scale("temperature", start.temperature),
-                self.domain.scale("soc", start.soc),
-            ]
-        )
+        shown = shown_at(start, self.static, self.domain)
         return GruState(full_of(start.soc, start.capacity), jnp.tanh(self.wake(shown)))
 
     def step(self, state: GruState, u: Input) -> tuple[GruState, Output]:

@@ -33,7 +33,7 @@ from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
 from celltwin.models.layers import Mlp
-from celltwin.models.narx import SOC_FEATURES, UNIT
+from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, count, full_of
 from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence
 from celltwin.physics.tables import KELVIN, hat, inverse_temperature
@@ -81,15 +81,7 @@ class Koopman(eqx.Module):
 
     def init(self, start: Start) -> KoopmanState:
         """The lift of what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        ohmic = self.static.voltage(start.soc, start.temperature, start.current)
-        shown = jnp.stack(
-            [
-                jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
-                self.domain.scale("current", start.current),
-                self.domain.scale("temperature", start.temperature),
-                self.domain.scale("soc", start.soc),
-            ]
-        )
+        shown = shown_at(start, self.static, self.domain)
         return KoopmanState(full_of(start.soc, start.capacity), self.wake(shown))
 
     def step(self, state: KoopmanState, u: Input) -> tuple[KoopmanState, Output]:

@@ -25,7 +25,7 @@ from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
 from celltwin.models.layers import Dense, Mlp, lstm, sampling_period
-from celltwin.models.narx import SOC_FEATURES, UNIT
+from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
 
@@ -64,15 +64,7 @@ class Lstm(eqx.Module):
 
     def init(self, start: Start) -> LstmState:
         """A state from what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        ohmic = self.static.voltage(start.soc, start.temperature, start.current)
-        shown = jnp.stack(
-            [
-                jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
-                self.domain.scale("current", start.current),
-                self.domain.scale("temperature", start.temperature),
-                self.domain.scale("soc", start.soc),
-            ]
-        )
+        shown = shown_at(start, self.static, self.domain)
         hidden, cell = jnp.split(self.wake(shown), 2)
         return LstmState(full_of(start.soc, start.capacity), jnp.tanh(hidden), cell)
 

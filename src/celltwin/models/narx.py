@@ -30,6 +30,19 @@ SOC_FEATURES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 UNIT = 0.1  # V, the scale of what the network adds
 
 
+def shown_at(start: Start, static: Ohmic, domain: Domain) -> Array:
+    """What a network wakes from, [4]: the voltage beyond OCV and ohmic drop, current, temperature and SOC, scaled."""
+    ohmic = static.voltage(start.soc, start.temperature, start.current)
+    return jnp.stack(
+        [
+            jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
+            domain.scale("current", start.current),
+            domain.scale("temperature", start.temperature),
+            domain.scale("soc", start.soc),
+        ]
+    )
+
+
 class NarxState(NamedTuple):
     charge: Charge
     voltages: Array  # leaky memories of the model's own e, in units of 0.1 V

@@ -34,7 +34,7 @@ from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
 from celltwin.models.layers import Mlp
-from celltwin.models.narx import SOC_FEATURES, UNIT
+from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
 
@@ -74,15 +74,7 @@ class Subnet(eqx.Module):
 
     def init(self, start: Start) -> SubnetState:
         """Encoded: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        ohmic = self.static.voltage(start.soc, start.temperature, start.current)
-        shown = jnp.stack(
-            [
-                jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
-                self.domain.scale("current", start.current),
-                self.domain.scale("temperature", start.temperature),
-                self.domain.scale("soc", start.soc),
-            ]
-        )
+        shown = shown_at(start, self.static, self.domain)
         return SubnetState(full_of(start.soc, start.capacity), jnp.tanh(self.encoder(shown)))
 
     def step(self, state: SubnetState, u: Input) -> tuple[SubnetState, Output]:
