@@ -20,14 +20,22 @@ def reciprocal(celsius: Any) -> Any:
     return -1000.0 / (np.asarray(celsius, float) + 273.15)
 
 
-def along_temperature(table: Any, temperature: float, nodes: Any) -> float:
-    return float(np.interp(reciprocal(temperature), reciprocal(nodes), np.asarray(table, float)))
+def along_temperature(table: Any, temperature: float, nodes: Any, reach: float = 0.0) -> float:
+    """Linear in -1000/T, and straight on below the coldest node for as many kelvins as `reach`."""
+    axis, table = reciprocal(nodes), np.asarray(table, float)
+    value = float(np.interp(reciprocal(temperature), axis, table))
+    if reach and len(nodes) > 1 and temperature < nodes[0]:
+        further = reciprocal(max(temperature, nodes[0] - reach)) - axis[0]
+        value += float(further * (table[1] - table[0]) / (axis[1] - axis[0]))
+    return value
 
 
-def surface(table: Any, soc: float, temperature: float, soc_nodes: Any, temperatures: Any) -> float:
+def surface(
+    table: Any, soc: float, temperature: float, soc_nodes: Any, temperatures: Any, reach: float = 0.0
+) -> float:
     """Bilinear interpolation of table [soc nodes, temperatures], linear in soc and in -1000/T."""
     columns = [np.interp(soc, soc_nodes, column) for column in np.asarray(table, float).T]
-    return along_temperature(columns, temperature, temperatures)
+    return along_temperature(columns, temperature, temperatures, reach)
 
 
 def ocv(curve: Any, soc: float, temperature: float) -> float:
@@ -118,7 +126,7 @@ def thevenin_steps(model: Any, record: Record, adjusted: Any = None) -> Iterator
     def positive(tables: Any, soc: float, temperature: float) -> list[float]:
         """Tables of logarithms [soc nodes or 1, temperatures] read at one state of charge."""
         nodes = model.soc_nodes[: tables.shape[1]]
-        return [exp(surface(table, soc, temperature, nodes, model.temperatures)) for table in tables]
+        return [exp(surface(table, soc, temperature, nodes, model.temperatures, model.cold_reach)) for table in tables]
 
     def gaps(soc: float) -> np.ndarray:
         side = model.hysteresis
@@ -140,13 +148,14 @@ def thevenin_steps(model: Any, record: Record, adjusted: Any = None) -> Iterator
         adjusted = np.tile([*np.ones(many + pairs), 0.0], (len(record), 1))
     for (current, temperature, dt, soc), (*times, beside) in zip(samples(record), adjusted, strict=True):
         if model.core is not None:
-            rise = exp(along_temperature(model.core.log_rise, temperature, model.temperatures)) * current**2
+            log_rise = along_temperature(model.core.log_rise, temperature, model.temperatures, model.cold_reach)
+            rise = exp(log_rise) * current**2
             a = exp(-dt / exp(float(model.core.log_time)))
             core = a * core + (1 - a) * min(rise, 30.0)
         r0, *rs = np.multiply(times[:many], positive(model.log_resistance, soc, temperature + core))
         drives = [r * current for r in rs]
         if model.log_scale is not None:
-            s = exp(along_temperature(model.log_scale, temperature + core, model.temperatures))
+            s = exp(along_temperature(model.log_scale, temperature + core, model.temperatures, model.cold_reach))
             drives[0], drives[-1] = s * asinh(drives[0] / s), s * asinh(drives[-1] / s)  # R1 and Rct
         for k, tau in enumerate(np.multiply(times[many:], positive(model.log_tau, soc, temperature + core))):
             v[k] = exp(-dt / tau) * v[k] + (1 - exp(-dt / tau)) * drives[k]
@@ -182,7 +191,7 @@ def thevenin_hysteresis(model: Any, record: Record) -> np.ndarray:
     circuit, side, capacity = model.circuit, model.stops, 3600.0 * record.cell.reference_capacity_ah
     gaps = 0.01 * np.log1p(np.exp(np.asarray(side.raw_gap, float)))
     i0, t0, soc0 = record.current[0], record.filled_temperature[0], record.initial_soc
-    nodes = circuit.soc_nodes, circuit.temperatures
+    nodes = circuit.soc_nodes, circuit.temperatures, circuit.cold_reach
     excess = (
         record.voltage[0] - ocv(circuit.ocv, soc0, t0) - exp(surface(circuit.log_resistance[0], soc0, t0, *nodes)) * i0
     )

@@ -156,6 +156,11 @@ def test_a_model_of_other_fields_is_refused(saved, change):
         load(rewritten(saved, lambda about: change(about["modules"][0]["fields"])))
 
 
+def test_a_field_that_came_later_has_its_default(saved):
+    old = load(rewritten(saved, lambda about: about["modules"][0]["fields"].pop("cold_reach")))
+    assert (old.model.cold_reach, load(saved).model.temperatures) == (0.0, old.model.temperatures)
+
+
 MALICIOUS = [
     "os:system",
     "subprocess:Popen",

@@ -252,7 +252,8 @@ def _blank(description: Any, path: str | Path) -> Any:
     if "module" in description:
         kind = _module_class(description["module"], path)
         expected = {f.name for f in dataclasses.fields(kind)}
-        if set(description["fields"]) != expected:
+        later = {f.name: f.default for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+        if not expected - set(later) <= set(description["fields"]) <= expected:
             raise CelltwinError(
                 f"{path} holds a {kind.__qualname__} of another version of celltwin",
                 got=f"the fields {', '.join(sorted(description['fields']))}",
@@ -260,6 +261,8 @@ def _blank(description: Any, path: str | Path) -> Any:
                 fix="train it again, or use the version that wrote it",
             )
         node = object.__new__(kind)
+        for name, value in later.items():
+            object.__setattr__(node, name, value)
         for name, part in description["fields"].items():
             object.__setattr__(node, name, _blank(part, path))
         return node

@@ -55,7 +55,7 @@ def tables(pairs=2, temperatures=(0.0, 25.0), transfer=True, modes=0):
 
 
 @cache
-def built(core=False, wake=False, slow_tau=False, **parts):
+def built(core=False, wake=False, slow_tau=False, cold_reach=0.0, **parts):
     """A circuit with or without each of its parts."""
     model = Thevenin.of(tables(**parts))
     each = jnp.zeros(len(model.temperatures), f32)
@@ -64,6 +64,7 @@ def built(core=False, wake=False, slow_tau=False, **parts):
         core=Core(jnp.log(2.0) + each, jnp.log(f32(100.0))) if core else None,
         wake=Wake(0.5 + each, 0.1 + each) if wake else None,
         log_tau=model.log_tau[:, :1] if slow_tau else model.log_tau,
+        cold_reach=cold_reach,
     )
 
 
@@ -76,6 +77,7 @@ PARTS = st.fixed_dictionaries(
         "core": st.booleans(),
         "wake": st.booleans(),
         "slow_tau": st.booleans(),
+        "cold_reach": st.sampled_from([0.0, 10.0, 30.0]),
     }
 )
 
@@ -94,7 +96,13 @@ def by_steps(model, start, inputs):
 def drive():
     record = reference.drive("drive", seed=7, samples=200, soc=0.9)
     steps = np.random.default_rng(1).choice([0.01, 0.5, 2.0, 90.0], len(record), p=[0.05, 0.5, 0.4, 0.05])
-    return replace(record, time=np.cumsum(steps), net_capacity=None, voltage=record.voltage + 0.05)
+    return replace(
+        record,
+        time=np.cumsum(steps),
+        net_capacity=None,
+        voltage=record.voltage + 0.05,
+        temperature=np.linspace(-35.0, 45.0, len(record)),
+    )
 
 
 def assert_close(found, expected, **tolerance):
@@ -157,6 +165,20 @@ def test_tables_come_back_from_the_step(transfer):
     assert transfer == (model.log_scale is not None)
     assert float(model.ocv(f32(circuit.ocv_soc[3]), f32(0.0))) == pytest.approx(circuit.ocv[3, 0], abs=1e-6)
     np.testing.assert_allclose(model.hysteresis.gap(f32(circuit.soc[1])), circuit.hysteresis[:, 1], rtol=1e-5)
+
+
+def test_below_the_coldest_node_tables_go_on_by_arrhenius_as_far_as_they_reach():
+    at = {t: parameters(built(cold_reach=20.0), f32(0.4), f32(t))[:2] for t in (25.0, 0.0, -12.0, -20.0, -60.0)}
+    inverse = {t: 1.0 / (t + 273.15) for t in at}
+    for quantity in range(2):
+        warm, cold, colder, reached, beyond = (np.log(np.asarray(v[quantity], float)) for v in at.values())
+        slope = (cold - warm) / (inverse[0.0] - inverse[25.0])
+        np.testing.assert_allclose(colder, cold + slope * (inverse[-12.0] - inverse[0.0]), rtol=1e-5)
+        np.testing.assert_allclose(reached, cold + slope * (inverse[-20.0] - inverse[0.0]), rtol=1e-5)
+        np.testing.assert_allclose(beyond, reached, rtol=1e-6)
+        assert (np.abs(reached - cold) > 0.01).all()
+    held = [parameters(built(), f32(0.4), f32(t))[0] for t in (0.0, -12.0)]
+    np.testing.assert_allclose(*held, rtol=1e-6)
 
 
 @jax.jit

@@ -51,6 +51,7 @@ RESTED_RATE = 20.0  # 1/h: a start under C/20 is half trusted to be at rest
 LARGEST_SHIFT = 0.03
 WAKE_UNIT = 0.1  # V
 THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: about 2RT/F
+COLD_REACH = 20.0  # K
 
 
 class TheveninState(NamedTuple):
@@ -96,6 +97,8 @@ class Thevenin(eqx.Module):
     temperatures: tuple[float, ...] = eqx.field(static=True)  # degC
     soc_nodes: tuple[float, ...] = eqx.field(static=True)
     initial_tau: tuple[float, ...] = eqx.field(static=True)  # s
+    # K below the coldest node to which the tables go on by Arrhenius' law, as between the two coldest
+    cold_reach: float = eqx.field(static=True, default=0.0)
 
     @classmethod
     def create(cls, records: Sequence[Record], time_constants: Sequence[float] = TIME_CONSTANTS) -> Thevenin:
@@ -119,6 +122,7 @@ class Thevenin(eqx.Module):
             temperatures=temperatures,
             soc_nodes=SOC_NODES,
             initial_tau=tuple(float(t) for t in time_constants),
+            cold_reach=COLD_REACH,
         )
 
     @classmethod
@@ -164,9 +168,22 @@ class Thevenin(eqx.Module):
         return resistance, tau, None if self.log_scale is None else jnp.exp(self.log_scale @ warm)
 
     def _warm(self, temperature: Array) -> Array:
-        """Interpolation weights [temperatures] at a temperature in degC."""
-        axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), self.log_tau.dtype)
-        return hat(inverse_temperature(temperature), axis)
+        """Weights [temperatures] of the tables at a temperature in degC."""
+        axis, onto = self._axis()
+        dtype = self.log_tau.dtype
+        weights = hat(inverse_temperature(temperature), jnp.asarray(axis, dtype))
+        return weights if onto is None else jnp.asarray(onto, dtype) @ weights
+
+    def _axis(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Nodes of the tables in -1000/K, and the tables [.., temperatures] onto them where there is one more."""
+        axis = inverse_temperature(np.asarray(self.temperatures))
+        if self.cold_reach == 0.0 or len(axis) == 1:
+            return axis, None
+        colder = inverse_temperature(np.asarray(self.temperatures[:1]) - self.cold_reach)
+        share = float((axis[0] - colder[0]) / (axis[1] - axis[0]))
+        first = np.zeros((len(axis), 1))
+        first[:2, 0] = 1.0 + share, -share
+        return np.r_[colder, axis], np.hstack([first, np.eye(len(axis))])
 
     def resized(self, ratio: Array | float) -> Thevenin:
         """The circuit of a cell of `ratio` times the resistance and, at equal C-rate, equal heat."""
@@ -182,7 +199,8 @@ class Thevenin(eqx.Module):
         zero = 0.0 * start.soc
         shift = zero
         if self.wake is not None:
-            warm = self._warm(start.temperature)
+            axis = inverse_temperature(np.asarray(self.temperatures))
+            warm = hat(inverse_temperature(start.temperature), jnp.asarray(axis, zero.dtype))
             moved = rested * (self.wake.gain @ warm) * (excess - WAKE_UNIT * (self.wake.offset @ warm))
             shift = jnp.clip(moved, -LARGEST_SHIFT, LARGEST_SHIFT)
         side = jnp.zeros(0, start.soc.dtype)
@@ -270,8 +288,10 @@ class Thevenin(eqx.Module):
 
     def _over(self, tables: Array, soc: Array, temperature: Array) -> list[Array]:
         """Tables [any, soc nodes or 1, temperatures] over a record: states of charge and temperatures [samples]."""
-        axis = tuple(inverse_temperature(np.asarray(self.temperatures)).tolist())
-        return lookup(list(tables), self.soc_nodes, axis, soc, inverse_temperature(temperature))
+        axis, onto = self._axis()
+        if onto is not None:
+            tables = tables @ jnp.asarray(onto, tables.dtype)
+        return lookup(list(tables), self.soc_nodes, tuple(axis.tolist()), soc, inverse_temperature(temperature))
 
     def penalty(self) -> Array:
         """Prior of smooth tables: bends over SOC, departures from Arrhenius' law, drift of the time constants (V^2)."""
