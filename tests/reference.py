@@ -30,9 +30,7 @@ def along_temperature(table: Any, temperature: float, nodes: Any, reach: float =
     return value
 
 
-def surface(
-    table: Any, soc: float, temperature: float, soc_nodes: Any, temperatures: Any, reach: float = 0.0
-) -> float:
+def surface(table: Any, soc: float, temperature: float, soc_nodes: Any, temperatures: Any, reach: float = 0.0) -> float:
     """Bilinear interpolation of table [soc nodes, temperatures], linear in soc and in -1000/T."""
     columns = [np.interp(soc, soc_nodes, column) for column in np.asarray(table, float).T]
     return along_temperature(columns, temperature, temperatures, reach)
@@ -107,7 +105,7 @@ def hold(model: Any, record: Record) -> np.ndarray:
 
 
 def ohmic_voltage(model: Any, soc: float, temperature: float, current: float) -> float:
-    resistance = exp(along_temperature(model.log_resistance, temperature, model.temperatures))
+    resistance = exp(along_temperature(model.log_resistance, temperature, model.temperatures, model.cold_reach))
     return ocv(model.ocv, soc, temperature) + resistance * current
 
 
@@ -217,14 +215,24 @@ def narx(model: Any, record: Record) -> np.ndarray:
     return np.array(out)
 
 
+def lively(model: Any, record: Record) -> Iterator[float]:
+    """By how much a load moves about its running mean, beside the training's least: 1 as much, 0 half of it."""
+    mean, ripple, least, rest = 0.0, 0.0, float(model.ripple.least), float(model.ripple.rest)
+    for current, _, dt, _ in samples(record):
+        a = exp(-dt / 60.0)
+        mean = a * mean + (1 - a) * current
+        ripple = a * ripple + (1 - a) * abs(current - mean)
+        yield min(max(2 * (ripple + rest) / (least * abs(mean) + rest) - 1, 0.0), 1.0)
+
+
 def hybrid(model: Any, record: Record) -> np.ndarray:
     """Both residuals: the NARX remembers what it corrected, the GRU has a state of its own."""
     circuit, domain, residual = model.base.circuit, model.domain, model.residual
     recurrent = hasattr(residual, "candidate")
     memory, currents = np.zeros(len(residual.readout.weight[0]) if recurrent else 7), np.zeros(7)
     out = []
-    steps = zip(samples(record), thevenin_steps(circuit, record), strict=True)
-    for (current, temperature, dt, soc), (voltage, pairs) in steps:
+    steps = zip(samples(record), thevenin_steps(circuit, record), lively(model, record), strict=True)
+    for (current, temperature, dt, soc), (voltage, pairs), trust in steps:
         i, t = scaled(domain, 0, current), scaled(domain, 1, temperature)
         currents = leak(currents, i, dt, MEMORIES)
         over = voltage - ocv(circuit.ocv, soc, temperature)
@@ -238,7 +246,7 @@ def hybrid(model: Any, record: Record) -> np.ndarray:
         else:
             proposed = mlp(residual.network, np.array([*memory, *x]))[0]
         away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
-        e = min(max(1 - 10 * away, 0.0), 1.0) * 10.0 * tanh(proposed / 10.0)
+        e = trust * min(max(1 - 10 * away, 0.0), 1.0) * 10.0 * tanh(proposed / 10.0)
         if not recurrent:
             memory = leak(memory, e, dt, MEMORIES)
         out.append(voltage + 0.03 * e)
@@ -248,12 +256,12 @@ def hybrid(model: Any, record: Record) -> np.ndarray:
 def circuit_neural(model: Any, record: Record) -> np.ndarray:
     domain, currents, loads = model.domain, np.zeros(7), np.zeros(3)
     adjusted = []
-    for current, temperature, dt, soc in samples(record):
+    for (current, temperature, dt, soc), trust in zip(samples(record), lively(model, record), strict=True):
         i = current / float(domain.std[0])
         currents, loads = leak(currents, i, dt, MEMORIES), leak(loads, abs(i), dt, (30.0, 300.0, 3000.0))
         static = [*hats(soc, FEATURES), scaled(domain, 1, temperature)]
         away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
-        trust = min(max(1 - 10 * away, 0.0), 1.0)
+        trust *= min(max(1 - 10 * away, 0.0), 1.0)
         factors = np.exp(trust * np.tanh(mlp(model.network, np.array([*static, i, *currents, *loads]))))
         adjusted.append([*factors, trust * 0.02 * tanh(mlp(model.curve, np.array(static))[0])])
     return np.array([voltage for voltage, _ in thevenin_steps(model.base.circuit, record, adjusted)])

@@ -17,7 +17,7 @@ from celltwin.models.circuit_neural import CURRENT_MEMORIES, LOAD_MEMORIES
 from celltwin.physics.thevenin import Adjustment
 
 few = with_settings(max_examples=40)
-NEUTRAL = jnp.zeros(len(CURRENT_MEMORIES)), jnp.zeros(len(LOAD_MEMORIES))
+NEUTRAL = jnp.zeros(len(CURRENT_MEMORIES)), jnp.zeros(len(LOAD_MEMORIES)), jnp.zeros(2)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def woken(model, soc=0.7, voltage=3.9, capacity=1.0):
 
 
 @jax.jit
-def answered(model, current, temperature, soc, currents, loads):
+def answered(model, current, temperature, soc, currents, loads, ripple):
     u = Input(current, temperature, jnp.float32(1.0))
-    adjust = model.adjustment(soc, u, currents, loads)
+    adjust = model.adjustment(soc, u, currents, loads, ripple)
     return jnp.concatenate([adjust.resistance, adjust.tau]), adjust.shift
 
 
@@ -57,7 +57,7 @@ def load(rows):
 
 def rested(model, state, output, u):
     """The open-circuit voltage after the last sample."""
-    _, beside = answered(model, u.current[-1], u.temperature[-1], output.soc[-1], state.currents, state.loads)
+    _, beside = answered(model, u.current[-1], u.temperature[-1], output.soc[-1], *state[1:])
     return model.base.circuit.ocv(output.soc[-1] + state.circuit.shift + beside, u.temperature[-1])
 
 
@@ -94,7 +94,7 @@ def test_outside_its_domain_nothing_is_adjusted(channel, loud):
 
 
 def history(size):
-    return {"currents": NEUTRAL[0] - size, "loads": NEUTRAL[1] + size}
+    return {"currents": NEUTRAL[0] - size, "loads": NEUTRAL[1] + size, "ripple": NEUTRAL[2]}
 
 
 @few

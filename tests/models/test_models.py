@@ -1,5 +1,7 @@
 """What is particular to a model; what all have in common is in test_interface.py."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -105,12 +107,24 @@ def test_outside_its_training_domain_a_hybrid_is_its_circuit(name, twins, drives
     np.testing.assert_allclose(hybrid.simulate(outside).voltage, circuit.simulate(outside).voltage, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [f.name for f in models.families() if f.base and f.task == "voltage"])
+def test_under_a_load_steadier_than_any_it_learned_a_hybrid_is_its_circuit(name, twins, drives):
+    hybrid, circuit = twins[name], twins["thevenin"]
+    drive = drives["25degC", "LA92"].between(0, 1500)
+    net = np.concatenate([[0.0], np.cumsum(np.full(len(drive) - 1, -1.0) * drive.dt[1:] / 3600.0)])
+    steady = replace(drive, current=np.full(len(drive), -1.0), net_capacity=net)
+    apart = 1e3 * np.abs(hybrid.simulate(steady).voltage - circuit.simulate(steady).voltage)
+    assert apart[:60].max() > 0.1
+    # What the pairs of a circuit still hold of moved parameters fades by their time constants.
+    assert apart[-1] < (1e-3 if name != "circuit-neural" else 0.2 * apart.max())
+
+
 @few
 @given(current=st.floats(-50, 50, width=32), temperature=st.floats(-60, 90, width=32), soc=st.floats(-1, 2, width=32))
 def test_trust_is_a_fraction_and_ends_outside(twins, current, temperature, soc):
     model = twins["hybrid"].model
     u = Input(*map(jnp.float32, (current, temperature, 1.0)))
-    trust = float(model.trust(u, jnp.float32(soc)))
+    trust = float(model.trust(u, jnp.float32(soc), jnp.zeros(2)))
     assert 0.0 <= trust <= 1.0
     ranges = model.domain.ranges()
     given_values = {"current": current, "temperature": temperature, "soc": soc}

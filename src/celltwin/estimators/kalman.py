@@ -54,6 +54,7 @@ THETA = ("offset", "error", "resistance", "capacity")
 GATE = 4.0
 SURPRISE, HIGHEST_RATE, WEATHER = 1.0, 50.0, (-60.0, 120.0)  # V, 1/h, degC: beyond these a sensor is not believed
 STORED = 0.1  # doubt of a stored state of charge
+SPAN = 0.02  # of charge: to either side, for the slope of the curve
 GRID = tuple(np.linspace(0.0, 1.0, 41).tolist())
 
 
@@ -126,7 +127,7 @@ class Kalman(eqx.Module):
             begun = _unshifted(model.init(start._replace(soc=soc)))
             loaded = model.step(begun, still)[1].voltage
             pulled = model.step(begun, still._replace(current=start.current - start.capacity))[1].voltage
-            return loaded, loaded - pulled, self._sideways(soc, start.temperature)
+            return loaded, loaded - pulled, self._sideways(self._slope(soc, start.temperature))
 
         # One after the other: a microcontroller has no stack for all of them at once.
         voltage, drop, sideways = jax.lax.map(shown, grid)
@@ -230,18 +231,26 @@ class Kalman(eqx.Module):
         reference = _charge(before).capacity
         current = (u.current - offset * reference) * jnp.exp(-capacity)
         after, output = self.base.model.step(before, Input(current, u.temperature, u.dt))
-        at_rest = _ocv(self.base.model, output.soc, u.temperature, output.voltage)
-        times = self._sideways(output.soc, u.temperature)
+        soc, slope, curve = output.soc, self._slope(output.soc, u.temperature), _curve(self.base.model)
+        at_rest = output.voltage if curve is None else curve(soc, u.temperature)
         drop = jnp.exp(resistance) * (output.voltage - at_rest)
+        if curve is not None:
+            # Its derivative jumps at each node, and with it the filter; the slope over a span does not.
+            at_rest = jax.lax.stop_gradient(at_rest) + slope * (soc - jax.lax.stop_gradient(soc))
         kept = jnp.ones_like(theta).at[THETA.index("error")].set(fade)
-        return after, theta * kept, at_rest + drop + times * fade * error, drop
+        return after, theta * kept, at_rest + drop + self._sideways(slope) * fade * error, drop
 
-    def _sideways(self, soc: Array, temperature: Array) -> Array:
-        """The factor m at a state of charge."""
-        model, zero = self.base.model, 0.0 * soc
-        span = 0.02
-        rise = _ocv(model, soc + span, temperature, zero) - _ocv(model, soc - span, temperature, zero)
-        return jnp.sqrt(1.0 + (jax.lax.stop_gradient(rise / (2 * span)) / jnp.exp(self.noise.steep)) ** 2)
+    def _slope(self, soc: Array, temperature: Array) -> Array:
+        """Slope of the open-circuit voltage around a state of charge, in V; 0 of a model without a curve."""
+        curve = _curve(self.base.model)
+        if curve is None:
+            return 0.0 * soc
+        rise = curve(soc + SPAN, temperature) - curve(soc - SPAN, temperature)
+        return jax.lax.stop_gradient(rise / (2 * SPAN))
+
+    def _sideways(self, slope: Array) -> Array:
+        """The factor m where the curve is as steep as that."""
+        return jnp.sqrt(1.0 + (slope / jnp.exp(self.noise.steep)) ** 2)
 
     def _vector(self, model_state: Any, theta: Array) -> Array:
         soc = _charge(model_state).soc[None] / UNITS["soc"]
@@ -333,12 +342,12 @@ def _unshifted(state: Any) -> Any:
     return jax.tree.map(level, state, is_leaf=lambda node: isinstance(node, TheveninState))
 
 
-def _ocv(model: Any, soc: Array, temperature: Array, otherwise: Array) -> Array:
-    """Open-circuit voltage of a model that holds a curve; of one that holds none, the voltage it shows."""
+def _curve(model: Any) -> Any | None:
+    """The curve of open-circuit voltage that a model holds, if it holds one."""
     for path in (("ocv",), ("base", "circuit", "ocv"), ("static", "ocv")):
         part = model
         for name in path:
             part = getattr(part, name, None)
         if part is not None:
-            return part(soc, temperature)
-    return otherwise
+            return part
+    return None

@@ -18,7 +18,7 @@ from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.ocv import Ocv, fit_ohmic
-from celltwin.physics.tables import hat, inverse_temperature, temperature_nodes
+from celltwin.physics.tables import COLD_REACH, temperature_nodes, warmth
 
 
 class HoldState(eqx.Module):
@@ -43,17 +43,18 @@ class Ohmic(eqx.Module):
     ocv: Ocv
     log_resistance: Array  # [temperatures] of ohm
     temperatures: tuple[float, ...] = eqx.field(static=True)  # degC
+    cold_reach: float = eqx.field(static=True, default=0.0)  # K below the coldest node, as in the circuit
 
     @classmethod
     def create(cls, records: Sequence[Record]) -> Ohmic:
         temperatures = temperature_nodes(records)
         voltage, resistance = fit_ohmic(records, temperatures)
-        return cls(Ocv.of(voltage, temperatures), jnp.asarray(np.log(resistance), np.float32), temperatures)
+        table = jnp.asarray(np.log(resistance), np.float32)
+        return cls(Ocv.of(voltage, temperatures), table, temperatures, COLD_REACH)
 
     def voltage(self, soc: Array, temperature: Array, current: Array) -> Array:
         """Terminal voltage in V for scalars in fraction, degC and A."""
-        axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), self.log_resistance.dtype)
-        weights = hat(inverse_temperature(temperature), axis)
+        weights = warmth(temperature, self.temperatures, self.log_resistance.dtype, self.cold_reach)
         return self.ocv(soc, temperature) + jnp.exp(self.log_resistance @ weights) * current
 
     def resized(self, ratio: Array | float) -> Ohmic:

@@ -8,7 +8,8 @@ The circuit is trained first and stays as it is; its equations are those of `phy
 multiplied by a factor of its own, between e^-a and e^a and one before training, so every resistance and time constant
 is positive whatever the network says: a held current ends in an overpotential of its own sign, a rest at the
 open-circuit voltage. That curve is read up to b of charge beside, by charge and temperature alone. No voltage is added.
-The weight w falls from one to zero as a sample leaves the training domain, where the twin is the circuit.
+The weight w falls from one to zero as a sample leaves the training domain, or the current grows steadier than it ever
+was there: then the twin is the circuit.
 `adjustment` says what the network made of the circuit at a sample: by how much what went before raised its resistance.
 
 Networks for the unknown part of a known model: Rackauckas et al., "Universal differential equations for scientific
@@ -36,6 +37,7 @@ from celltwin.interface import Input, Output, Start
 from celltwin.models.hybrid import FixedCircuit
 from celltwin.models.layers import Mlp, remember
 from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES
+from celltwin.models.ripple import Ripple, follow, over
 from celltwin.physics.charge import advance, count
 from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence
 from celltwin.physics.tables import hat
@@ -50,6 +52,7 @@ class CircuitNeuralState(NamedTuple):
     circuit: TheveninState
     currents: Array  # leaky memories of the scaled current
     loads: Array  # leaky memories of its size
+    ripple: Array  # running mean of the current and its ripple, A
 
 
 class CircuitNeural(eqx.Module):
@@ -59,6 +62,7 @@ class CircuitNeural(eqx.Module):
     network: Mlp  # N
     curve: Mlp  # M
     domain: Domain
+    ripple: Ripple
 
     @classmethod
     def create(
@@ -70,21 +74,23 @@ class CircuitNeural(eqx.Module):
         inputs = static + 1 + len(CURRENT_MEMORIES) + len(LOAD_MEMORIES)
         outputs = circuit.log_resistance.shape[0] + circuit.pairs
         network = Mlp.create((inputs, hidden, hidden, outputs), keys[0], last_gain=0.0)
-        return cls(FixedCircuit(circuit), network, Mlp.create((static, 16, 1), keys[1], last_gain=0.0), domain)
+        curve = Mlp.create((static, 16, 1), keys[1], last_gain=0.0)
+        return cls(FixedCircuit(circuit), network, curve, domain, Ripple.of(records))
 
     def init(self, start: Start) -> CircuitNeuralState:
         """The circuit's state, after a long rest."""
         zero = 0.0 * start.soc
         currents, loads = jnp.full(len(CURRENT_MEMORIES), zero), jnp.full(len(LOAD_MEMORIES), zero)
-        return CircuitNeuralState(self.base.circuit.init(start), currents, loads)
+        return CircuitNeuralState(self.base.circuit.init(start), currents, loads, jnp.full(2, zero))
 
     def step(self, state: CircuitNeuralState, u: Input) -> tuple[CircuitNeuralState, Output]:
         current = self._relative(u.current)
         currents = remember(state.currents, current, u.dt, CURRENT_MEMORIES)
         loads = remember(state.loads, jnp.abs(current), u.dt, LOAD_MEMORIES)
+        ripple = follow(state.ripple, u.current, u.dt)
         soc = advance(state.circuit.charge, u.current, u.dt).soc
-        circuit, output = self.base.circuit.step(state.circuit, u, self.adjustment(soc, u, currents, loads))
-        return CircuitNeuralState(circuit, currents, loads), output
+        circuit, output = self.base.circuit.step(state.circuit, u, self.adjustment(soc, u, currents, loads, ripple))
+        return CircuitNeuralState(circuit, currents, loads, ripple), output
 
     def run(self, state: CircuitNeuralState, inputs: Input) -> tuple[CircuitNeuralState, Output]:
         """What scanning `step` over inputs [time] gives, all samples at once."""
@@ -93,16 +99,17 @@ class CircuitNeural(eqx.Module):
         current = self._relative(inputs.current)
         currents = _remembered(state.currents, current, inputs.dt, CURRENT_MEMORIES)
         loads = _remembered(state.loads, jnp.abs(current), inputs.dt, LOAD_MEMORIES)
-        adjust = jax.vmap(self.adjustment)(soc, inputs, currents, loads)
+        ripple = over(state.ripple, inputs.current, inputs.dt)
+        adjust = jax.vmap(self.adjustment)(soc, inputs, currents, loads, ripple)
         circuit, output = self.base.circuit.run(state.circuit, inputs, adjust)
-        return CircuitNeuralState(circuit, currents[-1], loads[-1]), output
+        return CircuitNeuralState(circuit, currents[-1], loads[-1], ripple[-1]), output
 
-    def adjustment(self, soc: Array, u: Input, currents: Array, loads: Array) -> Adjustment:
+    def adjustment(self, soc: Array, u: Input, currents: Array, loads: Array, ripple: Array) -> Adjustment:
         """What becomes of the circuit's parameters: state of charge and memories are those after the step."""
         scaled = self.domain.scale("temperature", u.temperature)[None]
         static = jnp.concatenate([hat(soc, jnp.asarray(SOC_FEATURES, soc.dtype)), scaled])
         moved = self.network(jnp.concatenate([static, self._relative(u.current)[None], currents, loads]))
-        trust = self.domain.trust(u.current, u.temperature, soc)
+        trust = self.domain.trust(u.current, u.temperature, soc) * self.ripple.trust(ripple)
         factors = jnp.exp(trust * LARGEST * jnp.tanh(moved))
         pairs = self.base.circuit.pairs
         shift = trust * SHIFT * jnp.tanh(self.curve(static)[0])

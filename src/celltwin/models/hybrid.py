@@ -7,8 +7,8 @@
 
 The NARX is fed its own past corrections; the GRU (Cho et al., EMNLP 2014) keeps a state of its own, with the update
 gate held over the step. Both are fed the circuit's states, the overpotentials of its RC pairs. The weight w falls from
-one to zero as a sample leaves the training domain, where the twin is the circuit and nothing else. The correction is
-bounded by tanh to +-0.3 V.
+one to zero as a sample leaves the training domain, or the current grows steadier than it ever was there: then the twin
+is the circuit and nothing else. The correction is bounded by tanh to +-0.3 V.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.layers import Dense, Mlp, gru, remember, sampling_period
 from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES, VOLTAGE_MEMORIES
+from celltwin.models.ripple import Ripple, follow
 from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
 
@@ -101,6 +102,7 @@ class HybridState(NamedTuple):
     circuit: TheveninState
     memory: Array  # the residual's
     currents: Array  # leaky memories of the scaled current
+    ripple: Array  # running mean of the current and its ripple, A
 
 
 class Hybrid(eqx.Module):
@@ -109,17 +111,20 @@ class Hybrid(eqx.Module):
     base: FixedCircuit
     residual: NarxResidual | GruResidual
     domain: Domain
+    ripple: Ripple
 
     @classmethod
     def narx(cls, records: Sequence[Record], domain: Domain, key: Array, circuit: Thevenin) -> Hybrid:
         """Circuit + NARX residual."""
-        return cls(FixedCircuit(circuit), NarxResidual.create(EXOGENOUS + circuit.pairs, key), domain)
+        return cls(
+            FixedCircuit(circuit), NarxResidual.create(EXOGENOUS + circuit.pairs, key), domain, Ripple.of(records)
+        )
 
     @classmethod
     def gru(cls, records: Sequence[Record], domain: Domain, key: Array, circuit: Thevenin) -> Hybrid:
         """Circuit + GRU residual."""
         residual = GruResidual.create(EXOGENOUS + circuit.pairs, key, sampling_period(records))
-        return cls(FixedCircuit(circuit), residual, domain)
+        return cls(FixedCircuit(circuit), residual, domain, Ripple.of(records))
 
     def init(self, start: Start) -> HybridState:
         zero = 0.0 * start.soc
@@ -127,6 +132,7 @@ class Hybrid(eqx.Module):
             self.base.circuit.init(start),
             jnp.full(self.residual.size, zero),
             jnp.full(len(CURRENT_MEMORIES), zero),
+            jnp.full(2, zero),
         )
 
     def step(self, state: HybridState, u: Input) -> tuple[HybridState, Output]:
@@ -144,10 +150,12 @@ class Hybrid(eqx.Module):
             ]
         )
         memory, proposed = self.residual.propose(state.memory, features, u.dt)
-        correction = self.trust(u, simulated.soc) * BOUND * jnp.tanh(proposed / BOUND)
+        ripple = follow(state.ripple, u.current, u.dt)
+        correction = self.trust(u, simulated.soc, ripple) * BOUND * jnp.tanh(proposed / BOUND)
         memory = self.residual.keep(memory, correction, u.dt)
-        return HybridState(inner, memory, currents), Output(simulated.voltage + UNIT * correction, simulated.soc)
+        voltage = simulated.voltage + UNIT * correction
+        return HybridState(inner, memory, currents, ripple), Output(voltage, simulated.soc)
 
-    def trust(self, u: Input, soc: Array) -> Array:
-        """1 inside the training domain, falling to 0 within a tenth of its range outside."""
-        return self.domain.trust(u.current, u.temperature, soc)
+    def trust(self, u: Input, soc: Array, ripple: Array) -> Array:
+        """1 inside the training domain, falling to 0 within a tenth of its range outside, and under steady loads."""
+        return self.domain.trust(u.current, u.temperature, soc) * self.ripple.trust(ripple)

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
-from celltwin.physics.tables import hat, inverse_temperature, surface
+from celltwin.physics.tables import hat, inverse_temperature, surface, warmth
 
 # Close where the curve bends, and a little beyond 0 and 1, where counted charge strays.
 OCV_NODES = tuple(np.round(np.r_[np.linspace(-0.02, 0.1, 13)[:-1], np.linspace(0.1, 1.0, 37), 1.03], 4).tolist())
@@ -50,8 +50,7 @@ class Ocv(eqx.Module):
         """Open-circuit voltage in V at a state of charge (fraction) and temperature (degC), both scalars."""
         dtype = self.table.dtype
         table = hat(soc, jnp.asarray(self.nodes, dtype)) @ self.table
-        axis = jnp.asarray(inverse_temperature(np.asarray(self.temperatures)), dtype)
-        warm = hat(inverse_temperature(temperature), axis)
+        warm = warmth(temperature, self.temperatures, dtype)
         drift = hat(soc, jnp.asarray(self.drift_nodes, dtype)) @ self.drift @ warm
         return UNIT * (table + drift)
 

@@ -23,6 +23,7 @@ Numbers = TypeVar("Numbers", Array, np.ndarray)
 
 KELVIN = 273.15
 MERGE = 3.0  # K: training temperatures closer than this share a node
+COLD_REACH = 20.0  # K below the coldest training temperature
 
 
 def hat(x: Array, nodes: Array) -> Array:
@@ -33,6 +34,29 @@ def hat(x: Array, nodes: Array) -> Array:
     rise = jnp.clip((x - nodes[:-1]) / gap, 0.0, 1.0)  # share of each interval that lies below x
     one = jnp.ones_like(rise[:1])
     return jnp.concatenate([one, rise]) - jnp.concatenate([rise, one * 0])
+
+
+def warmth(temperature: Array, nodes: Nodes, dtype: Any, reach: float = 0.0) -> Array:
+    """Weights [nodes] of a table over temperatures (degC), linear in 1/T between them and as `reaching` beyond."""
+    axis, onto = reaching(nodes, reach)
+    weights = hat(inverse_temperature(temperature), jnp.asarray(axis, dtype))
+    return weights if onto is None else jnp.asarray(onto, dtype) @ weights
+
+
+def reaching(nodes: Nodes, reach: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """The axis -1000/T of a table over temperatures (degC), with one node more where it reaches below the coldest.
+
+    A table of logarithms [.., nodes] times the matrix that comes with it is the table on that axis: it goes on for
+    `reach` kelvins as between its two coldest nodes, which is Arrhenius' law, and is held from there.
+    """
+    axis = inverse_temperature(np.asarray(nodes))
+    if reach == 0.0 or len(axis) == 1:
+        return axis, None
+    colder = inverse_temperature(np.asarray(nodes[0] - reach))
+    share = float((axis[0] - colder) / (axis[1] - axis[0]))
+    first = np.zeros((len(axis), 1))
+    first[:2, 0] = 1.0 + share, -share
+    return np.r_[colder, axis], np.hstack([first, np.eye(len(axis))])
 
 
 def ramps(x: Array, nodes: Nodes) -> Array:

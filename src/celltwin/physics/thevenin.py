@@ -40,7 +40,16 @@ from celltwin.physics.circuit import Circuit
 from celltwin.physics.hysteresis import Hysteresis
 from celltwin.physics.ocv import Ocv, fit_ohmic
 from celltwin.physics.recurrence import from_blocks, in_blocks, side_by_side
-from celltwin.physics.tables import asinh, hat, inverse_temperature, lookup, temperature_nodes
+from celltwin.physics.tables import (
+    COLD_REACH,
+    asinh,
+    hat,
+    inverse_temperature,
+    lookup,
+    reaching,
+    temperature_nodes,
+    warmth,
+)
 
 SOC_NODES = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TIME_CONSTANTS = (4.0, 40.0, 400.0)  # s, where training starts
@@ -51,7 +60,6 @@ RESTED_RATE = 20.0  # 1/h: a start under C/20 is half trusted to be at rest
 LARGEST_SHIFT = 0.03
 WAKE_UNIT = 0.1  # V
 THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: about 2RT/F
-COLD_REACH = 20.0  # K
 
 
 class TheveninState(NamedTuple):
@@ -169,21 +177,7 @@ class Thevenin(eqx.Module):
 
     def _warm(self, temperature: Array) -> Array:
         """Weights [temperatures] of the tables at a temperature in degC."""
-        axis, onto = self._axis()
-        dtype = self.log_tau.dtype
-        weights = hat(inverse_temperature(temperature), jnp.asarray(axis, dtype))
-        return weights if onto is None else jnp.asarray(onto, dtype) @ weights
-
-    def _axis(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Nodes of the tables in -1000/K, and the tables [.., temperatures] onto them where there is one more."""
-        axis = inverse_temperature(np.asarray(self.temperatures))
-        if self.cold_reach == 0.0 or len(axis) == 1:
-            return axis, None
-        colder = inverse_temperature(np.asarray(self.temperatures[:1]) - self.cold_reach)
-        share = float((axis[0] - colder[0]) / (axis[1] - axis[0]))
-        first = np.zeros((len(axis), 1))
-        first[:2, 0] = 1.0 + share, -share
-        return np.r_[colder, axis], np.hstack([first, np.eye(len(axis))])
+        return warmth(temperature, self.temperatures, self.log_tau.dtype, self.cold_reach)
 
     def resized(self, ratio: Array | float) -> Thevenin:
         """The circuit of a cell of `ratio` times the resistance and, at equal C-rate, equal heat."""
@@ -199,8 +193,7 @@ class Thevenin(eqx.Module):
         zero = 0.0 * start.soc
         shift = zero
         if self.wake is not None:
-            axis = inverse_temperature(np.asarray(self.temperatures))
-            warm = hat(inverse_temperature(start.temperature), jnp.asarray(axis, zero.dtype))
+            warm = warmth(start.temperature, self.temperatures, zero.dtype)
             moved = rested * (self.wake.gain @ warm) * (excess - WAKE_UNIT * (self.wake.offset @ warm))
             shift = jnp.clip(moved, -LARGEST_SHIFT, LARGEST_SHIFT)
         side = jnp.zeros(0, start.soc.dtype)
@@ -288,7 +281,7 @@ class Thevenin(eqx.Module):
 
     def _over(self, tables: Array, soc: Array, temperature: Array) -> list[Array]:
         """Tables [any, soc nodes or 1, temperatures] over a record: states of charge and temperatures [samples]."""
-        axis, onto = self._axis()
+        axis, onto = reaching(self.temperatures, self.cold_reach)
         if onto is not None:
             tables = tables @ jnp.asarray(onto, tables.dtype)
         return lookup(list(tables), self.soc_nodes, tuple(axis.tolist()), soc, inverse_temperature(temperature))
