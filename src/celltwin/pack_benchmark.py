@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,8 +37,8 @@ from celltwin.learning.training import parameters
 from celltwin.models.pack_circuit import CircuitNetwork, Own
 from celltwin.models.pack_graph import PackGraph
 from celltwin.models.pack_lstm import PackLstm
-from celltwin.packs import score, study
-from celltwin.packs.draw import Fault
+from celltwin.packs import score, sensing, study
+from celltwin.packs.draw import Fault, Spread
 from celltwin.packs.log import PackLog, of_record
 from celltwin.physics.thevenin import Thevenin
 
@@ -156,9 +156,17 @@ def _simulated(
         entries.append(entry)
         shown[name] = outputs["known topologies"][-1]
     files.write_json(out / "shown.json", _shown(sides.known[-1], shown))
-    best = next((n for n in ("pack-graph", "pack-told", "pack-circuit") if n in made), None)
+    best = _best(made)
     faults = [] if best is None else _faults(dataset, made[best][0][0], 1 if quickly else 4, tell)
-    return {"models": entries, "faults": faults, "faults_by": best, "cut_off_volt": score.CUT_OFF}
+    learned = [*sides.validate, *(log for batch in sides.train for log in batch)]
+    fewer = [] if best is None else _sensors(made[best][0][0], learned, tests, tell)
+    return {
+        "models": entries,
+        "faults": faults,
+        "sensors": fewer,
+        "uses_by": best,
+        "cut_off_volt": score.CUT_OFF,
+    }
 
 
 def _entry(
@@ -234,6 +242,24 @@ def _faults(dataset: Dataset, model: Any, rounds: int, tell: Say) -> list[dict[s
     return found
 
 
+def _best(names: Iterable[str]) -> str | None:
+    """The model that packs are watched with: the one that knows most."""
+    return next((name for name in ("pack-graph", "pack-told", "pack-circuit") if name in names), None)
+
+
+def _sensors(
+    model: Any, learned: Sequence[PackLog], tests: dict[str, list[PackLog]], tell: Say
+) -> list[dict[str, Any]]:
+    """What fewer sensors cost: how errors go together from the packs that were learned from, tried on the tests."""
+    tell("fewer sensors")
+    kin = sensing.kinship(learned, predict(model, learned, together=6), Spread().voltage)
+    found = []
+    for side, logs in tests.items():
+        outputs = predict(model, logs, together=2 if side == study.LARGE else 6)
+        found += [{"set": side, **row} for row in sensing.saving(logs, outputs, kin)]
+    return found
+
+
 def _string(
     dataset: Dataset, names: Sequence[str], seeds: Sequence[int], quickly: bool, out: Path, tell: Say
 ) -> dict[str, Any]:
@@ -293,7 +319,9 @@ def _string(
         entries.append(entry)
         shown[name] = outputs["test"][0]
     files.write_json(out / "shown.json", _shown(sides["test"][0], shown))
-    return {"models": entries, "faults": [], "faults_by": None, "cut_off_volt": low}
+    best = _best(made)
+    fewer = [] if best is None else _sensors(made[best][0][0], sides["train"], {"test": sides["test"]}, tell)
+    return {"models": entries, "faults": [], "sensors": fewer, "uses_by": best, "cut_off_volt": low}
 
 
 MIDDLE = (3.3, 4.1)  # V, between which most of a discharge passes

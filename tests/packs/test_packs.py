@@ -298,10 +298,13 @@ def test_the_benchmark_of_packs_from_draw_to_page(tmp_path, monkeypatch):
     assert [m["name"] for m in metrics["models"]] == ["pack-circuit", "pack-graph"]
     assert set(metrics["models"][0]["sets"]) == {"known topologies", "4s2p", "other topologies"}
     assert metrics["faults"][0]["packs"] == 6
+    assert {row["set"] for row in metrics["sensors"]} == set(metrics["models"][0]["sets"])
+    assert all(0.0 < row["both"] < 500.0 for row in metrics["sensors"])
     assert "pack-graph" in done.output
     page = (tmp_path / "run" / "report.html").read_text()
     assert "heat-figure" in page
     assert "loose joint" in page
+    assert "Fewer sensors" in page
     again = CliRunner().invoke(cli.app, where)
     assert again.exit_code == 2
     unknown = CliRunner().invoke(cli.app, ["benchmark", "--task", "pack", "--models", "pack-grph"])

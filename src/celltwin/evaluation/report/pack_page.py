@@ -177,9 +177,26 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
         ]
         head = ["Fault", "Size", "Detected", "Strongest sign", "By cells in parallel", "False alarms", "Packs"]
         text = (
-            f"From the residual of {escape(str(metrics['faults_by']))}: resistance as a factor, self-discharge in ohm "
+            f"From the residual of {escape(str(metrics['uses_by']))}: resistance as a factor, self-discharge in ohm "
             "across the cell, a loose joint in ohm. Limits let 1 % of healthy cells pass as faulty; the false alarms "
             "are those on other healthy packs."
         )
         sections.append(("faults", "Faults", text, plain_table(head, table)))
+    if metrics["sensors"]:
+        table = [
+            [
+                row["set"],
+                f"one group in {row['every']}",
+                *(number_text(row[name], 1) for name in ("both", "model", "sensors")),
+                f"{100 * row['weakest_right']:.0f} %",
+                number_text(row["packs"], 0),
+            ]
+            for row in metrics["sensors"]
+        ]
+        head = ["Test packs", "Sensors", "Both mV", "Model alone", "Sensors alone", "Weakest named", "Packs"]
+        text = (
+            f"RMSE of the groups that have no sensor: {escape(str(metrics['uses_by']))} corrected by what the sensed "
+            "groups show of its error, the model alone, and the mean of the sensed groups alone."
+        )
+        sections.append(("sensors", "Fewer sensors", text, plain_table(head, table)))
     return sections
