@@ -103,7 +103,7 @@ def saving(logs: Sequence[PackLog], outputs: Sequence[PackOutput], kin: Kinship)
             sensed = np.arange(log.topology.group.max() + 1) % every == every // 2
             if not sensed.any() or sensed.all():
                 continue
-            real = of_groups(log, log.truth.get("voltage", log.voltage))
+            real = of_groups(log, log.truth.get("voltage", log.voltage)[: len(log)])
             end, _ = empty_at(real)
             until = end if end > 1 else len(log)
             both, measured = completed(log, out, sensed, kin), of_groups(log, log.voltage)
