@@ -25,12 +25,12 @@ CIRCUIT_OF = ("hybrid", "hybrid-gru", "circuit-neural")
 
 
 def discharge(path: Path, cell) -> Record:
-    """A log from full to its emptiest sample; one that begins under load has lost the charge of its first minute."""
-    record = importers.load(path, cell=cell)
-    soc = 1.0
+    """A log from full to its emptiest sample; one that begins under load is given the minute before, from rest."""
+    record = replace(importers.load(path, cell=cell), initial_soc=1.0, net_capacity=None)
     if abs(record.current[0]) > cell.nominal_capacity_ah / 20:
-        soc += record.current[0] * 60.0 / 3600.0 / cell.reference_capacity_ah
-    record = replace(record, initial_soc=soc, net_capacity=None)
+        first = record.temperature[0]
+        before = {"time": record.time[0] - 60.0, "current": 0.0, "voltage": np.nan, "temperature": first}
+        record = replace(record, **{name: np.r_[value, getattr(record, name)] for name, value in before.items()})
     record = record.between(0, int(np.argmin(record.charge_ah)) + 1)
     return by_seconds(record) if np.median(record.dt[1:]) > 30.0 else record
 
