@@ -37,7 +37,7 @@ from celltwin.learning.training import parameters
 from celltwin.models.pack_circuit import CircuitNetwork, Own
 from celltwin.models.pack_graph import PackGraph
 from celltwin.models.pack_lstm import PackLstm
-from celltwin.packs import score, sensing, study
+from celltwin.packs import adapting, score, sensing, study
 from celltwin.packs.draw import Fault, Spread
 from celltwin.packs.log import PackLog, of_record
 from celltwin.physics.thevenin import Thevenin
@@ -160,10 +160,12 @@ def _simulated(
     faults = [] if best is None else _faults(dataset, made[best][0][0], 1 if quickly else 4, tell)
     learned = [*sides.validate, *(log for batch in sides.train for log in batch)]
     fewer = [] if best is None else _sensors(made[best][0][0], learned, tests, tell)
+    foretold = [] if best is None else _forecasts(made[best][0][0], tests, tell)
     return {
         "models": entries,
         "faults": faults,
         "sensors": fewer,
+        "forecasts": foretold,
         "uses_by": best,
         "cut_off_volt": score.CUT_OFF,
     }
@@ -260,6 +262,15 @@ def _sensors(
     return found
 
 
+def _forecasts(model: Any, tests: dict[str, list[PackLog]], tell: Say) -> list[dict[str, Any]]:
+    """What is known of the end of discharge, and when."""
+    found = []
+    for side, logs in tests.items():
+        tell(f"forecasts while driving: {side}")
+        found += [{"set": side, **row} for row in adapting.forecasts(model, logs, score.CUT_OFF)]
+    return found
+
+
 def _string(
     dataset: Dataset, names: Sequence[str], seeds: Sequence[int], quickly: bool, out: Path, tell: Say
 ) -> dict[str, Any]:
@@ -321,7 +332,7 @@ def _string(
     files.write_json(out / "shown.json", _shown(sides["test"][0], shown))
     best = _best(made)
     fewer = [] if best is None else _sensors(made[best][0][0], sides["train"], {"test": sides["test"]}, tell)
-    return {"models": entries, "faults": [], "sensors": fewer, "uses_by": best, "cut_off_volt": low}
+    return {"models": entries, "faults": [], "sensors": fewer, "forecasts": [], "uses_by": best, "cut_off_volt": low}
 
 
 MIDDLE = (3.3, 4.1)  # V, between which most of a discharge passes

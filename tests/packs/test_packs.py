@@ -304,6 +304,8 @@ def test_the_benchmark_of_packs_from_draw_to_page(tmp_path, monkeypatch):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "heat-figure" in page
     assert "loose joint" in page
+    assert [row["heard"] for row in metrics["forecasts"][:4]] == [0.0, 0.25, 0.5, 0.75]
+    assert "What is known of the end" in page
     assert "Fewer sensors" in page
     again = CliRunner().invoke(cli.app, where)
     assert again.exit_code == 2

@@ -162,6 +162,24 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
         ),
         ("worst", "The weakest cell", "Measured and simulated voltage of the cell that is lowest at the end.", worst),
     ]
+    if metrics["forecasts"]:
+        table = [
+            [
+                row["set"],
+                f"{100 * row['heard']:.0f} %" if row["heard"] else "nothing yet",
+                number_text(row["rmse"], 1),
+                f"{100 * row['weakest_right']:.0f} %",
+                "–" if row["end_within_1_percent"] is None else f"{100 * row['end_within_1_percent']:.0f} %",
+                number_text(row["packs"], 0),
+            ]
+            for row in metrics["forecasts"]
+        ]
+        head = ["Test packs", "Heard", "RMSE of the rest mV", "Weakest named", "End within 1 %", "Packs"]
+        text = (
+            f"{escape(str(metrics['uses_by']))}, corrected for each group's capacity, resistance and charge by the "
+            "share of the discharge that has been heard, and by nothing that comes after."
+        )
+        sections.append(("forecasts", "What is known of the end, and when", text, plain_table(head, table)))
     if metrics["faults"]:
         table = [
             [
