@@ -29,7 +29,7 @@ from celltwin.interface import run
 from celltwin.learning import training
 from celltwin.learning.plan import Plan
 from celltwin.learning.tasks import TASKS
-from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES, UNIT, VOLTAGE_MEMORIES
+from celltwin.models.features import CURRENT_MEMORIES, SOC_FEATURES, UNIT, VOLTAGE_MEMORIES
 from celltwin.physics.tables import hat
 
 LANES, CHUNK = 40, 250

@@ -34,13 +34,12 @@ from jax import Array
 from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
+from celltwin.models.features import CURRENT_MEMORIES, SOC_FEATURES, soc_hats
 from celltwin.models.hybrid import FixedCircuit
 from celltwin.models.layers import Mlp, remember
-from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES
 from celltwin.models.ripple import Ripple, follow, over
 from celltwin.physics.charge import advance, count
 from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence
-from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Adjustment, Thevenin, TheveninState
 
 LARGEST = 1.0  # a, of the logarithm of a factor: from 0.37 to 2.7
@@ -107,7 +106,7 @@ class CircuitNeural(eqx.Module):
     def adjustment(self, soc: Array, u: Input, currents: Array, loads: Array, ripple: Array) -> Adjustment:
         """What becomes of the circuit's parameters: state of charge and memories are those after the step."""
         scaled = self.domain.scale("temperature", u.temperature)[None]
-        static = jnp.concatenate([hat(soc, jnp.asarray(SOC_FEATURES, soc.dtype)), scaled])
+        static = jnp.concatenate([soc_hats(soc), scaled])
         moved = self.network(jnp.concatenate([static, self._relative(u.current)[None], currents, loads]))
         trust = self.domain.trust(u.current, u.temperature, soc) * self.ripple.trust(ripple)
         factors = jnp.exp(trust * LARGEST * jnp.tanh(moved))

@@ -32,8 +32,8 @@ from scipy import linalg
 from celltwin.data.record import Record
 from celltwin.interface import CHUNK, Input, Output, Start, inputs_of, start_of
 from celltwin.models.baselines import Ohmic
+from celltwin.models.features import UNIT
 from celltwin.models.layers import remember
-from celltwin.models.narx import UNIT
 from celltwin.models.regression import FLOOR, Normal, pieces, sum_of
 from celltwin.physics.charge import Charge, advance, count, full_of
 from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence

@@ -24,11 +24,10 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
+from celltwin.models.features import SAMPLE, UNIT, of_sample, of_start
 from celltwin.models.hybrid import GruResidual
 from celltwin.models.layers import Mlp, sampling_period
-from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, full_of
-from celltwin.physics.tables import hat
 
 
 class GruState(NamedTuple):
@@ -48,19 +47,17 @@ class Gru(eqx.Module):
     def create(cls, records: Sequence[Record], domain: Domain, key: Array, hidden: int = 48) -> Gru:
         """An untrained GRU on the least-squares OCV and resistance of the records."""
         unit, wake = jax.random.split(key)
-        cell = GruResidual.create(2 + len(SOC_FEATURES), unit, sampling_period(records), hidden)
+        cell = GruResidual.create(SAMPLE, unit, sampling_period(records), hidden)
         return cls(Ohmic.create(records), cell, Mlp.create((4, 16, hidden), wake), domain)
 
     def init(self, start: Start) -> GruState:
         """A state from what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        shown = shown_at(start, self.static, self.domain)
+        shown = of_start(start, self.static, self.domain)
         return GruState(full_of(start.soc, start.capacity), jnp.tanh(self.wake(shown)))
 
     def step(self, state: GruState, u: Input) -> tuple[GruState, Output]:
         charge = advance(state.charge, u.current, u.dt)
-        scaled = jnp.stack([self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)])
-        features = jnp.concatenate([scaled, hat(charge.soc, jnp.asarray(SOC_FEATURES, charge.soc.dtype))])
-        hidden, excess = self.cell.propose(state.hidden, features, u.dt)
+        hidden, excess = self.cell.propose(state.hidden, of_sample(u, charge.soc, self.domain), u.dt)
         voltage = self.static.voltage(charge.soc, u.temperature, u.current) + UNIT * excess
         return GruState(charge, hidden), Output(voltage, charge.soc)
 

@@ -24,10 +24,9 @@ from jax import Array
 from celltwin.data.domain import Domain, Fixed
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
+from celltwin.models.features import CURRENT_MEMORIES, SOC_FEATURES, VOLTAGE_MEMORIES, soc_hats
 from celltwin.models.layers import Dense, Mlp, gru, remember, sampling_period
-from celltwin.models.narx import CURRENT_MEMORIES, SOC_FEATURES, VOLTAGE_MEMORIES
 from celltwin.models.ripple import Ripple, follow
-from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
 
 UNIT = 0.03  # V, the scale of a correction
@@ -144,7 +143,7 @@ class Hybrid(eqx.Module):
         features = jnp.concatenate(
             [
                 currents,
-                hat(simulated.soc, jnp.asarray(SOC_FEATURES, simulated.soc.dtype)),
+                soc_hats(simulated.soc),
                 jnp.stack([current, self.domain.scale("temperature", u.temperature), overpotential / 0.1]),
                 inner.pairs / 0.1,
             ]

@@ -32,11 +32,11 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
+from celltwin.models.features import SAMPLE, UNIT, of_sample, of_start
 from celltwin.models.layers import Mlp
-from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, count, full_of
 from celltwin.physics.recurrence import from_blocks, in_blocks, linear_recurrence
-from celltwin.physics.tables import KELVIN, hat, inverse_temperature
+from celltwin.physics.tables import KELVIN, inverse_temperature
 
 FASTEST, SLOWEST = 1.0, 3000.0  # s, time constants where training starts
 REFERENCE = -1000.0 / (25.0 + KELVIN)  # 25 degC, where activation does not count
@@ -63,11 +63,10 @@ class Koopman(eqx.Module):
         cls, records: Sequence[Record], domain: Domain, key: Array, modes: int = 64, hidden: int = 32
     ) -> Koopman:
         keys = jax.random.split(key, 4)
-        exogenous = 2 + len(SOC_FEATURES)
         return cls(
             static=Ohmic.create(records),
-            lift=Mlp.create((exogenous, hidden, modes), keys[0], last_gain=0.5),
-            readout=Mlp.create((modes + exogenous, hidden, hidden, 1), keys[1]),
+            lift=Mlp.create((SAMPLE, hidden, modes), keys[0], last_gain=0.5),
+            readout=Mlp.create((modes + SAMPLE, hidden, hidden, 1), keys[1]),
             wake=Mlp.create((4, 16, modes), keys[2]),
             log_tau=jnp.linspace(np.log(FASTEST), np.log(SLOWEST), modes, dtype=np.float32),
             activation=jnp.zeros(modes, np.float32),
@@ -81,12 +80,12 @@ class Koopman(eqx.Module):
 
     def init(self, start: Start) -> KoopmanState:
         """The lift of what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        shown = shown_at(start, self.static, self.domain)
+        shown = of_start(start, self.static, self.domain)
         return KoopmanState(full_of(start.soc, start.capacity), self.wake(shown))
 
     def step(self, state: KoopmanState, u: Input) -> tuple[KoopmanState, Output]:
         charge = advance(state.charge, u.current, u.dt)
-        features = self._features(charge.soc, u)
+        features = of_sample(u, charge.soc, self.domain)
         keep, drive = self._drive(features, u)
         lifted = keep * state.lifted + drive
         return KoopmanState(charge, lifted), Output(self._voltage(lifted, features, charge.soc, u), charge.soc)
@@ -96,14 +95,10 @@ class Koopman(eqx.Module):
         time = inputs.dt.shape[0]
         charge, soc, _ = count(state.charge, Input(*(in_blocks(a) for a in inputs)))
         soc = from_blocks(soc, time)
-        features = jax.vmap(self._features)(soc, inputs)
+        features = jax.vmap(of_sample, (0, 0, None))(inputs, soc, self.domain)
         lifted = linear_recurrence(*jax.vmap(self._drive)(features, inputs), state.lifted)
         voltage = jax.vmap(self._voltage)(lifted, features, soc, inputs)
         return KoopmanState(charge, lifted[-1]), Output(voltage, soc)
-
-    def _features(self, soc: Array, u: Input) -> Array:
-        scaled = jnp.stack([self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)])
-        return jnp.concatenate([scaled, hat(soc, jnp.asarray(SOC_FEATURES, soc.dtype))])
 
     def _drive(self, features: Array, u: Input) -> tuple[Array, Array]:
         """Factor and addition of the step of every mode."""

@@ -24,10 +24,9 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
+from celltwin.models.features import SAMPLE, UNIT, of_sample, of_start
 from celltwin.models.layers import Dense, Mlp, lstm, sampling_period
-from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, full_of
-from celltwin.physics.tables import hat
 
 
 class LstmState(NamedTuple):
@@ -49,8 +48,7 @@ class Lstm(eqx.Module):
     @classmethod
     def create(cls, records: Sequence[Record], domain: Domain, key: Array, hidden: int = 64) -> Lstm:
         keys = jax.random.split(key, 4)
-        inputs = 2 + len(SOC_FEATURES)
-        gates = Dense.create(inputs + hidden, 4 * hidden, keys[0], gain=0.7)
+        gates = Dense.create(SAMPLE + hidden, 4 * hidden, keys[0], gain=0.7)
         # Forget gates open onto time constants from two seconds to half an hour, so that slow memory need not be found.
         slow = jnp.log(
             jnp.expm1(
@@ -64,19 +62,13 @@ class Lstm(eqx.Module):
 
     def init(self, start: Start) -> LstmState:
         """A state from what the start shows: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        shown = shown_at(start, self.static, self.domain)
+        shown = of_start(start, self.static, self.domain)
         hidden, cell = jnp.split(self.wake(shown), 2)
         return LstmState(full_of(start.soc, start.capacity), jnp.tanh(hidden), cell)
 
     def step(self, state: LstmState, u: Input) -> tuple[LstmState, Output]:
         charge = advance(state.charge, u.current, u.dt)
-        inputs = jnp.concatenate(
-            [
-                jnp.stack([self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)]),
-                hat(charge.soc, jnp.asarray(SOC_FEATURES, charge.soc.dtype)),
-                state.hidden,
-            ]
-        )
+        inputs = jnp.concatenate([of_sample(u, charge.soc, self.domain), state.hidden])
         hidden, cell = lstm(self.gates(inputs), state.cell, u.dt / self.period)
         voltage = self.static.voltage(charge.soc, u.temperature, u.current) + UNIT * self.readout(hidden)[0]
         return LstmState(charge, hidden, cell), Output(voltage, charge.soc)

@@ -20,27 +20,9 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
+from celltwin.models.features import CURRENT_MEMORIES, SOC_FEATURES, UNIT, VOLTAGE_MEMORIES, soc_hats
 from celltwin.models.layers import Mlp, remember
 from celltwin.physics.charge import Charge, advance, full_of
-from celltwin.physics.tables import hat
-
-VOLTAGE_MEMORIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # s
-CURRENT_MEMORIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # s
-SOC_FEATURES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
-UNIT = 0.1  # V, the scale of what the network adds
-
-
-def shown_at(start: Start, static: Ohmic, domain: Domain) -> Array:
-    """What a network wakes from, [4]: the voltage beyond OCV and ohmic drop, current, temperature and SOC, scaled."""
-    ohmic = static.voltage(start.soc, start.temperature, start.current)
-    return jnp.stack(
-        [
-            jnp.clip((start.voltage - ohmic) / UNIT, -3.0, 3.0),
-            domain.scale("current", start.current),
-            domain.scale("temperature", start.temperature),
-            domain.scale("soc", start.soc),
-        ]
-    )
 
 
 class NarxState(NamedTuple):
@@ -77,7 +59,7 @@ class Narx(eqx.Module):
             [
                 state.voltages,
                 currents,
-                hat(charge.soc, jnp.asarray(SOC_FEATURES, charge.soc.dtype)),
+                soc_hats(charge.soc),
                 jnp.stack([current, self.domain.scale("temperature", u.temperature)]),
             ]
         )

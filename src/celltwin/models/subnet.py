@@ -33,10 +33,9 @@ from celltwin.data.domain import Domain
 from celltwin.data.record import Record
 from celltwin.interface import Input, Output, Start
 from celltwin.models.baselines import Ohmic
+from celltwin.models.features import SAMPLE, UNIT, of_sample, of_start
 from celltwin.models.layers import Mlp
-from celltwin.models.narx import SOC_FEATURES, UNIT, shown_at
 from celltwin.physics.charge import Charge, advance, full_of
-from celltwin.physics.tables import hat
 
 FASTEST, SLOWEST = 1.0, 2000.0  # s, time constants where training starts
 
@@ -62,25 +61,23 @@ class Subnet(eqx.Module):
     ) -> Subnet:
         """An untrained state space on the least-squares OCV and resistance of the records."""
         keys = jax.random.split(key, 3)
-        exogenous = 2 + len(SOC_FEATURES)
         return cls(
             static=Ohmic.create(records),
             encoder=Mlp.create((4, 16, states), keys[0]),
-            derivative=Mlp.create((states + exogenous, hidden, states), keys[1], last_gain=0.5),
-            readout=Mlp.create((states + exogenous, hidden, 1), keys[2]),
+            derivative=Mlp.create((states + SAMPLE, hidden, states), keys[1], last_gain=0.5),
+            readout=Mlp.create((states + SAMPLE, hidden, 1), keys[2]),
             log_tau=jnp.linspace(np.log(FASTEST), np.log(SLOWEST), states, dtype=np.float32),
             domain=domain,
         )
 
     def init(self, start: Start) -> SubnetState:
         """Encoded: the voltage beyond OCV and ohmic drop, current, temperature and SOC."""
-        shown = shown_at(start, self.static, self.domain)
+        shown = of_start(start, self.static, self.domain)
         return SubnetState(full_of(start.soc, start.capacity), jnp.tanh(self.encoder(shown)))
 
     def step(self, state: SubnetState, u: Input) -> tuple[SubnetState, Output]:
         charge = advance(state.charge, u.current, u.dt)
-        scaled = jnp.stack([self.domain.scale("current", u.current), self.domain.scale("temperature", u.temperature)])
-        seen = jnp.concatenate([scaled, hat(charge.soc, jnp.asarray(SOC_FEATURES, charge.soc.dtype))])
+        seen = of_sample(u, charge.soc, self.domain)
         keep = jnp.exp(-u.dt / jnp.exp(self.log_tau))
         towards = jnp.tanh(self.derivative(jnp.concatenate([state.latent, seen])))
         latent = keep * state.latent + (1.0 - keep) * towards
