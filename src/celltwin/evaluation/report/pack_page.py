@@ -135,8 +135,8 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
             figures = model["sets"][side]
             cells = [_cell(figures, key, digits, scale) for _, key, digits, scale in columns]
             parameters = number_text(model["parameters"], 0)
-            rows.append([side, model["name"], model["title"], parameters, *cells])
-    head = ["Test packs", "Model", "What it is", "Parameters", *(name for name, *_ in columns)]
+            rows.append([side, model["name"], *cells, parameters, model["title"]])
+    head = ["Test packs", "Model", *(name for name, *_ in columns), "Parameters", "What it is"]
     sections: list[Section] = [
         (
             "leaderboard",
