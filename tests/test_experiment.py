@@ -98,7 +98,7 @@ def test_a_run_folder_runs_again_to_the_same_figures(tmp_path, monkeypatch, data
     assert config["title"] == "first"
     assert config["training"]["hybrid"]["updates"] == 3
     assert config["training"]["thevenin"]["updates"] == 5  # its base, as it was trained
-    status, printed = invoke("benchmark", "--config", "first", "--out", "again")
+    status, printed = invoke("benchmark", "--config", "first/config.json", "--out", "again")
     assert status == 0, printed
     assert files.read_json("again/config.json") == config
     assert "the same figures as in first" in " ".join(printed.split())

@@ -183,10 +183,11 @@ def benchmark_(
     folder = out_dir or Path("runs") / f"{dataset.name}{'-pack' if packs else ''}-{stamp}"
     metrics = (_benchmark_packs if packs else _benchmark_cells)(asked, dataset, folder, resume)
     out.print(report.leaderboard(metrics))
-    if config is not None and (earlier := config / "metrics.json").exists() and earlier.parent != folder:
+    before = config.parent if config is not None and config.name == experiment.CONFIG else config
+    if before is not None and (earlier := before / "metrics.json").exists() and before != folder:
         apart, where = runs.difference(files.read_json(earlier)["models"], files.plain(metrics["models"]))
-        differ = f"figures differ from {config} by up to {apart:.3g}, in {where.strip('/')}"
-        out.print(f"the same figures as in {config}" if apart <= SAME else differ, soft_wrap=True)
+        differ = f"figures differ from {before} by up to {apart:.3g}, in {where.strip('/')}"
+        out.print(f"the same figures as in {before}" if apart <= SAME else differ, soft_wrap=True)
     out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     if mlflow is not None:
         tracking.log(folder, mlflow)
