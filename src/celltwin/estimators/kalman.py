@@ -238,7 +238,7 @@ class Kalman(eqx.Module):
             # Its derivative jumps at each node, and with it the filter; the slope over a span does not.
             at_rest = jax.lax.stop_gradient(at_rest) + slope * (soc - jax.lax.stop_gradient(soc))
         kept = jnp.ones_like(theta).at[THETA.index("error")].set(fade)
-        return after, theta * kept, at_rest + drop + self._sideways(slope) * fade * error, drop
+        return after, theta * kept, at_rest + (drop + self._sideways(slope) * fade * error), drop
 
     def _slope(self, soc: Array, temperature: Array) -> Array:
         """Slope of the open-circuit voltage around a state of charge, in V; 0 of a model without a curve."""

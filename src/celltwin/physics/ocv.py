@@ -49,10 +49,12 @@ class Ocv(eqx.Module):
     def __call__(self, soc: Array, temperature: Array) -> Array:
         """Open-circuit voltage in V at a state of charge (fraction) and temperature (degC), both scalars."""
         dtype = self.table.dtype
-        table = hat(soc, jnp.asarray(self.nodes, dtype)) @ self.table
+        # About its middle, or the sum of dozens of large terms rounds where an estimator looks for a microvolt.
+        middle = self.table[len(self.nodes) // 2]
+        table = hat(soc, jnp.asarray(self.nodes, dtype)) @ (self.table - middle)
         warm = warmth(temperature, self.temperatures, dtype)
         drift = hat(soc, jnp.asarray(self.drift_nodes, dtype)) @ self.drift @ warm
-        return UNIT * (table + drift)
+        return UNIT * middle + UNIT * (table + drift)
 
     def over(self, soc: Array, temperature: Array) -> Array:
         """Open-circuit voltage in V over a record: states of charge and temperatures [samples]."""

@@ -220,7 +220,7 @@ class Thevenin(eqx.Module):
         if self.hysteresis is not None:
             kept, added = self.hysteresis.recurrence(charge.soc, u.current, u.dt, charge.capacity)
             side = kept * side + added
-        voltage = self.ocv(charge.soc + shift, u.temperature) + jnp.sum(side) + at_once + jnp.sum(pairs)
+        voltage = self.ocv(charge.soc + shift, u.temperature) + (jnp.sum(side) + at_once + jnp.sum(pairs))
         return TheveninState(charge, pairs, side, core, state.shift), Output(voltage, charge.soc)
 
     def run(
