@@ -52,14 +52,14 @@ def python(one: Twin, start, inputs, kind) -> np.ndarray:
         return np.stack([np.asarray(o) for o in in_python(jax.tree.map(cast, one.runner), begun, columns)], axis=1)
 
 
-def through_onnx(one: Twin, start, inputs) -> np.ndarray:
-    graphs = onnx.graphs(one, "twin")
+def through_onnx(one: Twin, start, inputs, precision: str, kind) -> np.ndarray:
+    graphs = onnx.graphs(one, "twin", precision)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graphs["twin.onnx"].SerializeToString(), options)
     names = (Measurement if one.task == "soc" else Input)._fields
-    given = {f"start_{name}": np.full(1, value, np.float32) for name, value in start._asdict().items()}
-    given |= {name: inputs[None, :, k].astype(np.float32) for k, name in enumerate(names)}
+    given = {f"start_{name}": np.full(1, value, kind) for name, value in start._asdict().items()}
+    given |= {name: inputs[None, :, k].astype(kind) for k, name in enumerate(names)}
     said = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
     return np.stack([said[name][0] for name in (("soc", "std") if one.task == "soc" else ("voltage", "soc"))], axis=1)
 
@@ -128,7 +128,9 @@ def main() -> None:
             made[name] = family.create(records, Domain.of(records), jax.random.key(0), base)
         return made[name]
 
-    print(f"{'model':<24}{'':>10}{'C single':>10}{'C double':>10}{'ONNX':>10}{'FMU 2.0':>10}{'FMU 3.0':>10}")
+    print(
+        f"{'model':<24}{'':>10}{'C single':>10}{'C double':>10}{'ONNX':>10}{'double':>10}{'FMU 2.0':>10}{'FMU 3.0':>10}"
+    )
     for name in options.models.split(","):
         family = models.family(name)
         one = trained.get(name) or Twin(name, model_of(name), Domain.of(records), records[0].cell, {}, family.task)
@@ -142,7 +144,8 @@ def main() -> None:
         apart = [
             np.abs(ours[:, 0] - single[:, 0]).max(),
             np.abs(precise.run(precise.begin(start), inputs.astype(np.float64))[:, 0] - double[:, 0]).max(),
-            np.abs(through_onnx(one, start, inputs)[:, 0] - single[:, 0]).max(),
+            np.abs(through_onnx(one, start, inputs, "single", np.float32)[:, 0] - single[:, 0]).max(),
+            np.abs(through_onnx(one, start, inputs, "double", np.float64)[:, 0] - double[:, 0]).max(),
         ]
         folder = Path(tempfile.mkdtemp(prefix="celltwin-"))
         try:

@@ -38,7 +38,7 @@ from celltwin import (
     tracking,
     twin,
 )
-from celltwin.console import ColumnNames, CurrentSign, err, escape, note, note_gaps, out, reading
+from celltwin.console import ColumnNames, CurrentSign, err, escape, note, note_doubts, out, reading
 from celltwin.data import datasets, importers, inspection, splits
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
@@ -184,14 +184,28 @@ def benchmark_(
     metrics = (_benchmark_packs if packs else _benchmark_cells)(asked, dataset, folder, resume)
     out.print(report.leaderboard(metrics))
     before = config.parent if config is not None and config.name == experiment.CONFIG else config
-    if before is not None and (earlier := before / "metrics.json").exists() and before != folder:
-        apart, where = runs.difference(files.read_json(earlier)["models"], files.plain(metrics["models"]))
-        differ = f"figures differ from {before} by up to {apart:.3g}, in {where.strip('/')}"
-        out.print(f"the same figures as in {before}" if apart <= SAME else differ, soft_wrap=True)
+    if before is not None and (before / "metrics.json").exists() and before != folder:
+        out.print(_compared(before, folder), soft_wrap=True)
     out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     if mlflow is not None:
         tracking.log(folder, mlflow)
         out.print(f"logged to {mlflow}", soft_wrap=True)
+
+
+def _compared(before: Path, after: Path) -> str:
+    """Whether a run gave the figures of an earlier one, in the models that both have."""
+    asked = [files.read_json(run / experiment.CONFIG) for run in (before, after)]
+    if any(asked[0].get(key) != asked[1].get(key) for key in ("records", "seeds", "quick", "split")):
+        return f"not compared with {before}, which was asked for other data, seeds or training"
+    found = [{m["name"]: m for m in files.read_json(run / "metrics.json")["models"]} for run in (before, after)]
+    both = [name for name in found[1] if name in found[0]]
+    if not both:
+        return f"not compared with {before}, which has other models"
+    apart, where = runs.difference(*([each[name] for name in both] for each in found))
+    among = "" if len(both) == len(found[0]) else f", for {', '.join(both)}"
+    if apart <= SAME:
+        return f"the same figures as in {before}{among}"
+    return f"figures differ from {before} by up to {apart:.3g}, in {where.strip('/')}"
 
 
 def _benchmark_cells(
@@ -208,7 +222,7 @@ def _benchmark_cells(
         f"and {len(parts.test)} test records"
     )
     out.print(f"run folder: {folder}", soft_wrap=True)
-    note_gaps(dataset.records)
+    note_doubts(dataset.records)
     with _bars() as listen:
         return benchmark.run(
             dataset,
@@ -286,7 +300,7 @@ def fit(
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = experiment.plan_changes(config) if config else {}
-    note_gaps((*parts.train, *parts.validate))
+    note_doubts((*parts.train, *parts.validate))
     made: twin.Twin | None = None
     stop = threading.Event()
     with _bars() as listen:
@@ -358,7 +372,7 @@ def evaluate(
     checked = {r.label for r in records} & set(one.card.get("split", {}).get("validate", []))
     if checked and one.card.get("dataset") == dataset.name:
         note(f"{len(checked)} of {len(records)} cycles chose this twin's best round (validation)")
-    note_gaps(records)
+    note_doubts(records)
     faults = _faults(fault or [])
     records = [protocol.from_fraction(r, start) for r in records]
     if adapt is None:
@@ -607,7 +621,7 @@ def _twin_and_log(
     record = importers.load(file, **how)
     if isinstance(record, PackRecord):
         raise CelltwinError(f"{file} is the log of a pack", expected="the log of one cell")
-    note_gaps([record])
+    note_doubts([record])
     for text in record.notes:
         note(text)
     return one, replace(record, cell=one.cell)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -28,8 +29,15 @@ def note(text: str) -> None:
     err.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
 
 
-def note_gaps(records: Iterable[Record]) -> None:
-    """Say which records have gaps: the current after one is taken to have flowed all through it."""
+def note_doubts(records: Iterable[Record]) -> None:
+    """Say what of these records is taken for granted: the current through a gap, a temperature nobody measured."""
+    records = list(records)
+    unmeasured = [record for record in records if not np.isfinite(record.temperature).any()]
+    for known, stands_in in ((True, "their ambient stands in for it"), (False, "25 °C is assumed")):
+        some = [record.label for record in unmeasured if np.isfinite(record.ambient_degC) == known]
+        if some:
+            which = some[0] if len(some) == 1 else f"{len(some)} records, {some[0]} the first,"
+            note(f"no temperature in {which}: {stands_in} (--column temperature=HEADER names a column)")
     for record in records:
         if len(record.gaps):
             longest = float(record.dt[record.gaps].max())

@@ -36,7 +36,7 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="What the files and functions are called; default: like the twin.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of C and FMU: single or double.")] = "single",
+    precision: Annotated[str, typer.Option(help="Of the numbers inside: single or double.")] = "single",
     weights: Annotated[
         str, typer.Option(help="Of C: real, or int16 or int8 for matrices of whole numbers with one scale a row.")
     ] = "real",
@@ -59,7 +59,7 @@ def export(
         case "c":
             written = c.export(one, out_folder, name, precision, weights)
         case "onnx":
-            written = onnx.export(one, out_folder, name)
+            written = onnx.export(one, out_folder, name, precision)
         case "fmu":
             written = fmu.export(one, out_folder, name, fmi, precision)
         case _:

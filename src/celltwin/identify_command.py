@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from celltwin import exchange, files
-from celltwin.console import ColumnNames, CurrentSign, err, note, note_gaps, out, reading
+from celltwin.console import ColumnNames, CurrentSign, err, note, note_doubts, out, reading
 from celltwin.data import datasets, importers
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, PackRecord, Record
@@ -68,7 +68,7 @@ def identify(
     with out.status(f"reading {', '.join(given[:3])}{' ...' if len(given) > 3 else ''}", spinner="line"):
         logs = _logs(given, ambient, current_sign, columns, format)
     out.print(f"{logs.origin}: {', '.join(record.label for record in logs.records)}", markup=False)
-    note_gaps(logs.records)
+    note_doubts(logs.records)
     for record in logs.records:
         for text in record.notes:
             note(f"{record.label}: {text}")

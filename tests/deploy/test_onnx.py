@@ -123,6 +123,18 @@ def like(tree, values):
     return structure.unflatten([next(given) if np.size(leaf) else leaf for leaf in flat])
 
 
+@pytest.mark.parametrize("name", ["hybrid-gru", "soc-fused", "soc-ekf"])
+def test_in_double_precision_nothing_is_lost(name, twin_of, run_in_python):
+    twin = twin_of(name)
+    start, inputs, expected = run_in_python(twin, np.float64)[0]
+    whole = session(onnx_.graphs(twin, precision="double")[f"{name.replace('-', '_')}.onnx"])
+    fields = (Measurement if twin.task == "soc" else Input)._fields
+    columns = dict(zip(fields, inputs[None, :300].transpose(2, 0, 1), strict=True))
+    said = run(whole, {f"start_{n}": np.asarray(v)[None] for n, v in start._asdict().items()} | columns)
+    for place, field in enumerate(["soc", "std"] if twin.task == "soc" else ["voltage", "soc"]):
+        np.testing.assert_allclose(said[field][0], expected[:300, place], rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["lstm", "soc-observer"])
 def test_a_long_record_says_what_python_says(name, twin_of, run_in_python):
     twin = twin_of(name)
@@ -153,6 +165,8 @@ def test_files_say_what_they_are(twin_of, tmp_path):
 
 
 def test_what_cannot_be_written_is_refused(twin_of, monkeypatch, tmp_path):
+    with pytest.raises(CelltwinError, match="got: half; expected: single, double"):
+        onnx_.graphs(twin_of("ohmic"), precision="half")
     with pytest.raises(CelltwinError, match="none for a file"):
         onnx_.graphs(twin_of("ohmic"), name="a/b")
     program = trace(lambda p, x: jax.lax.lgamma(x), (), np.float32(1))

@@ -28,7 +28,7 @@ from celltwin.interface import Estimate, Input, Measurement, Output, Start, meas
 from celltwin.twin import Twin
 
 WRITTEN = re.compile(r"^\s*state->\w+(\[[^=]*\])? [-+*]?= ")  # the left-hand side of a line
-PRECISIONS = ("single", "double")
+PRECISIONS = {"single": np.float32, "double": np.float64}
 WEIGHTS = ("real", "int16", "int8")
 MEANING = {
     "voltage": "V",
@@ -115,7 +115,7 @@ def emit(twin: Twin, name: str | None = None, precision: str = "single", weights
     scale an output, at some loss of accuracy.
     """
     name = _checked(name or re.sub(r"\W", "_", twin.name), precision, weights)
-    program = traced(twin, {"single": np.float32, "double": np.float64}[precision])
+    program = traced(twin, PRECISIONS[precision])
     members = program.members
     code = Code(precision, weights, taken=set(KEYWORDS) | set(HELPERS))
     begin = _function(code, program.init, _scalars(Start._fields), members, ())

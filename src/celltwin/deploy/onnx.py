@@ -30,8 +30,8 @@ OPSET, IR = 18, 9  # of 2022: old enough for the runtimes in use, new enough for
 VALID = "true inside the training range, on measured values; else an extrapolation"
 
 
-def graphs(twin: Twin, name: str | None = None) -> dict[str, Any]:
-    """The graphs of a twin by file name, `onnx.ModelProto` each, checked.
+def graphs(twin: Twin, name: str | None = None, precision: str = "single") -> dict[str, Any]:
+    """The graphs of a twin by file name, `onnx.ModelProto` each, checked; numbers in single or double precision.
 
     Raises CelltwinError where the extra is not installed or an operation of the model has no rule.
     """
@@ -44,7 +44,9 @@ def graphs(twin: Twin, name: str | None = None) -> dict[str, Any]:
     name = name or re.sub(r"\W", "_", twin.name)
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise CelltwinError("the name is none for a file", got=name, expected="letters, digits and _", fix="--name")
-    traced = c.traced(twin)
+    if precision not in c.PRECISIONS:
+        raise CelltwinError("the precision is none", got=precision, expected=", ".join(c.PRECISIONS))
+    traced = c.traced(twin, c.PRECISIONS[precision])
     made = {
         f"{name}_init.onnx": _init(traced),
         f"{name}_step.onnx": _step(traced),
@@ -56,9 +58,9 @@ def graphs(twin: Twin, name: str | None = None) -> dict[str, Any]:
     return models
 
 
-def export(twin: Twin, folder: str | Path, name: str | None = None) -> list[Path]:
+def export(twin: Twin, folder: str | Path, name: str | None = None, precision: str = "single") -> list[Path]:
     """Write the graphs of a twin; the files, each written atomically."""
-    models, folder = graphs(twin, name), Path(folder)
+    models, folder = graphs(twin, name, precision), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, model in models.items():
         with files.replacing(folder / file) as temporary:

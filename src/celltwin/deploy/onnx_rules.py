@@ -162,15 +162,13 @@ def _size(var: Any) -> int:
 
 
 def _evaluated(equation: Equation, operands: list[Tensor]) -> list[Any]:
-    values = [t.known if t.known is not None else np.zeros(t.shape, t.dtype) for t in operands]
-    result = equation.primitive.bind(*map(_array, values), **equation.params)
-    return list(result) if equation.primitive.multiple_results else [result]
-
-
-def _array(value: Any) -> Any:
+    import jax
     import jax.numpy as jnp
 
-    return jnp.asarray(value)
+    values = [t.known if t.known is not None else np.zeros(t.shape, t.dtype) for t in operands]
+    with jax.enable_x64(any(v.dtype.itemsize == 8 for v in (*values, *equation.outputs))):
+        result = equation.primitive.bind(*map(jnp.asarray, values), **equation.params)
+    return list(result) if equation.primitive.multiple_results else [result]
 
 
 def refused(equation: Equation, what: str, expected: str) -> CelltwinError:
