@@ -54,7 +54,7 @@ THETA = ("offset", "error", "resistance", "capacity")
 GATE = 4.0
 SURPRISE, HIGHEST_RATE, WEATHER = 1.0, 50.0, (-60.0, 120.0)  # V, 1/h, degC: beyond these a sensor is not believed
 STORED = 0.1  # doubt of a stored state of charge
-SPAN = 0.01  # of charge: to either side, for the slope of the curve
+SPAN = 0.015  # of charge: to either side, for the slope of the curve
 GRID = tuple(np.linspace(0.0, 1.0, 41).tolist())
 
 
