@@ -306,6 +306,20 @@ def test_simulate_puts_its_columns_beside_the_input(run, twins, cell, log, drive
     np.testing.assert_allclose(columns["simulated_voltage_volt"], expected, atol=1e-4)
 
 
+def test_a_temperature_that_was_not_measured_is_named(run, cell, log, tmp_path):
+    table = pc.read_csv(log)
+    (temperature,) = (name for name in table.column_names if "emperature" in name)
+    pc.write_csv(table.drop_columns([temperature]), tmp_path / "blind.csv")
+    for where, stands_in in ((".", "25 °C is assumed"), ("5degC", "the ambient stands in for it")):
+        (tmp_path / where).mkdir(exist_ok=True)
+        path = (tmp_path / "blind.csv").replace(tmp_path / where / "blind.csv")
+        status, _, errors = run("simulate", cell, path, "--out", "out.parquet", "--initial-soc", 1.0)
+        assert status == 0, errors
+        assert "no temperature in blind" in errors
+        assert stands_in in " ".join(errors.split())
+        path.replace(tmp_path / "blind.csv")
+
+
 def test_simulate_writes_the_band_of_a_twin_that_has_one(run, twins, log, drives, tmp_path):
     record = drives["25degC", "LA92"]
     error = np.abs(twins["thevenin"].simulate(record).voltage - record.voltage)

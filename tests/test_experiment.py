@@ -109,6 +109,15 @@ def test_a_run_folder_runs_again_to_the_same_figures(tmp_path, monkeypatch, data
         for one, two in zip(before["rows"], after["rows"], strict=True):
             assert [one[k] for k in ("cycle", "seed", "split")] == [two[k] for k in ("cycle", "seed", "split")]
             np.testing.assert_allclose([one[k] for k in FIGURES], [two[k] for k in FIGURES], rtol=0, atol=1e-6)
+    for option, value, expected in (
+        ("--models", "ohmic", "the same figures as in first, for ohmic"),
+        ("--models", "hold", "not compared with first, which has other models"),
+        ("--seed", 7, "not compared with first, which was asked for other data, seeds or training"),
+    ):
+        chosen = ["--models", "ohmic"] if option == "--seed" else []
+        status, printed = invoke("benchmark", "--config", "first", option, value, *chosen, "--out", f"other-{value}")
+        assert status == 0, printed
+        assert expected in " ".join(printed.split())
 
 
 def test_options_win_over_the_file(tmp_path, monkeypatch, dataset_folder, tiny_plans):

@@ -33,7 +33,7 @@ def note_doubts(records: Iterable[Record]) -> None:
     """Say what of these records is taken for granted: the current through a gap, a temperature nobody measured."""
     records = list(records)
     unmeasured = [record for record in records if not np.isfinite(record.temperature).any()]
-    for known, stands_in in ((True, "their ambient stands in for it"), (False, "25 °C is assumed")):
+    for known, stands_in in ((True, "the ambient stands in for it"), (False, "25 °C is assumed")):
         some = [record.label for record in unmeasured if np.isfinite(record.ambient_degC) == known]
         if some:
             which = some[0] if len(some) == 1 else f"{len(some)} records, {some[0]} the first,"
