@@ -201,7 +201,7 @@ def _compared(before: Path, after: Path) -> str:
     both = [name for name in found[1] if name in found[0]]
     if not both:
         return f"not compared with {before}, which has other models"
-    apart, where = runs.difference(*([each[name] for name in both] for each in found))
+    apart, where = runs.difference([found[0][name] for name in both], [found[1][name] for name in both])
     among = "" if len(both) == len(found[0]) else f", for {', '.join(both)}"
     if apart <= SAME:
         return f"the same figures as in {before}{among}"
