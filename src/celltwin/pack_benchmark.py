@@ -149,17 +149,17 @@ def _simulated(
     circuit, sides = study.simulated(dataset, sizes)
     made = train_simulated(Thevenin.of(circuit), circuit.capacity_ah, sides, names, seeds, out, quickly, tell)
     tests = {"known topologies": sides.known, study.LARGE: sides.large, "other topologies": sides.others}
-    entries, shown = [], {}
+    entries, outputs = [], {}
     for name in names:
         tell(f"scoring {name}")
-        entry, outputs = _entry(name, made[name], tests)
+        entry, outputs[name] = _entry(name, made[name], tests)
         entries.append(entry)
-        shown[name] = outputs["known topologies"][-1]
-    files.write_json(out / "shown.json", _shown(sides.known[-1], shown))
-    best = _best(made)
+    last = {name: each["known topologies"][-1] for name, each in outputs.items()}
+    files.write_json(out / "shown.json", _shown(sides.known[-1], last))
+    best = _best(outputs)
     faults = [] if best is None else _faults(dataset, made[best][0][0], 1 if quickly else 4, tell)
     learned = [*sides.validate, *(log for batch in sides.train for log in batch)]
-    fewer = [] if best is None else _sensors(made[best][0][0], learned, tests, tell)
+    fewer = [] if best is None else _sensors(made[best][0][0], learned, tests, outputs[best], tell)
     foretold = [] if best is None else _forecasts(made[best][0][0], tests, tell)
     return {
         "models": entries,
@@ -250,16 +250,12 @@ def _best(names: Iterable[str]) -> str | None:
 
 
 def _sensors(
-    model: Any, learned: Sequence[PackLog], tests: dict[str, list[PackLog]], tell: Say
+    model: Any, learned: Sequence[PackLog], tests: dict[str, list[PackLog]], outputs: dict[str, Any], tell: Say
 ) -> list[dict[str, Any]]:
     """What fewer sensors cost: how errors go together from the packs that were learned from, tried on the tests."""
     tell("fewer sensors")
     kin = sensing.kinship(learned, predict(model, learned, together=6), Spread().voltage)
-    found = []
-    for side, logs in tests.items():
-        outputs = predict(model, logs, together=2 if side == study.LARGE else 6)
-        found += [{"set": side, **row} for row in sensing.saving(logs, outputs, kin)]
-    return found
+    return [{"set": side, **row} for side, logs in tests.items() for row in sensing.saving(logs, outputs[side], kin)]
 
 
 def _forecasts(model: Any, tests: dict[str, list[PackLog]], tell: Say) -> list[dict[str, Any]]:
@@ -319,19 +315,19 @@ def _string(
             fitted = fit_packs(model, batches, [], chosen, checkpoint=path, resume=True)
             made.setdefault(name, []).append((fitted.model, _Trained(seed, fitted.seconds)))
     low = float(dataset.cell.voltage_limits_volt[0]) + 0.01
-    entries, shown = [], {}
+    entries, outputs = [], {}
     for name in names:
-        entry, outputs = _entry(name, made[name], {"test": sides["test"]}, low)
+        entry, outputs[name] = _entry(name, made[name], {"test": sides["test"]}, low)
         for row, (model, _) in zip(entry["rows"], made[name], strict=False):
             row |= _flat_part(sides["test"][0], predict(model, sides["test"][:1])[0])
         entry["sets"]["test"]["rmse_middle"] = float(
             np.mean([r["rmse_middle"] for r in entry["rows"] if "rmse_middle" in r])
         )
         entries.append(entry)
-        shown[name] = outputs["test"][0]
-    files.write_json(out / "shown.json", _shown(sides["test"][0], shown))
-    best = _best(made)
-    fewer = [] if best is None else _sensors(made[best][0][0], sides["train"], {"test": sides["test"]}, tell)
+    first = {name: each["test"][0] for name, each in outputs.items()}
+    files.write_json(out / "shown.json", _shown(sides["test"][0], first))
+    best, tests = _best(outputs), {"test": sides["test"]}
+    fewer = [] if best is None else _sensors(made[best][0][0], sides["train"], tests, outputs[best], tell)
     return {"models": entries, "faults": [], "sensors": fewer, "forecasts": [], "uses_by": best, "cut_off_volt": low}
 
 

@@ -22,8 +22,7 @@ import numpy as np
 
 from celltwin.errors import CelltwinError
 from celltwin.packs.log import PackLog
-from celltwin.packs.score import MILLIVOLT
-from celltwin.packs.study import empty_at
+from celltwin.packs.score import MILLIVOLT, end_of
 from celltwin.physics.pack import PackOutput
 
 FAR = 4  # groups: from there on, and between strings, errors have in common what all have
@@ -104,8 +103,8 @@ def saving(logs: Sequence[PackLog], outputs: Sequence[PackOutput], kin: Kinship)
             if not sensed.any() or sensed.all():
                 continue
             real = of_groups(log, log.truth.get("voltage", log.voltage)[: len(log)])
-            end, _ = empty_at(real)
-            until = end if end > 1 else len(log)
+            end = end_of(log, real[:, log.topology.group])
+            until = end.sample if end.sample > 1 else len(log)
             both, measured = completed(log, out, sensed, kin), of_groups(log, log.voltage)
             guesses = {
                 "model": of_groups(log, np.asarray(out.voltage, float)),
@@ -115,7 +114,7 @@ def saving(logs: Sequence[PackLog], outputs: Sequence[PackOutput], kin: Kinship)
             for name, guess in guesses.items():
                 error = (guess - real)[:until, ~sensed]
                 squares[name].append(MILLIVOLT * float(np.sqrt(np.nanmean(error**2))))
-            named.append(_lowest(both) == _lowest(real))
+            named.append(end_of(log, both[:, log.topology.group]).group == end.group)
         if named:
             found.append(
                 {"every": every, "packs": len(named), "weakest_right": float(np.mean(named))}
@@ -139,9 +138,3 @@ def _distance(log: PackLog) -> np.ndarray:
     first = np.array([np.argmax(group == g) for g in range(group.max() + 1)])
     row, string = log.topology.place[first, 0].astype(float), log.topology.parents[1]
     return np.where(string[:, None] == string, np.abs(row[:, None] - row), np.inf)
-
-
-def _lowest(voltage: np.ndarray) -> int:
-    """The group that ends the discharge; where none does, the lowest at the end."""
-    at, group = empty_at(voltage)
-    return group if at >= 0 else int(np.nanargmin(voltage[-1]))
