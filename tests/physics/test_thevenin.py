@@ -263,3 +263,9 @@ def test_it_stays_finite_on_absurd_inputs():
     object.__setattr__(absurd, "current", np.where(np.arange(50) % 2 == 0, 1e4, -1e4))
     object.__setattr__(absurd, "temperature", np.linspace(-100.0, 200.0, 50))
     assert np.isfinite(simulate_records(circuit(), [absurd])[0].voltage).all()
+
+
+def test_before_training_a_rested_voltage_above_the_curve_is_charge_by_its_slope():
+    warm, cold = Wake.of(1.25, np.array([0.02, 0.25]), 3.0).gain
+    assert warm == pytest.approx(1.0 / 1.25, rel=0.02)  # 10 mV are 0.8 % of charge
+    assert cold < 0.6 * warm  # where half of the excess may be what is left of an overpotential

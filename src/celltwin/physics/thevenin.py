@@ -34,11 +34,11 @@ import numpy as np
 from jax import Array
 
 from celltwin.data.record import Record
-from celltwin.interface import Input, Output, Start
+from celltwin.interface import Input, Output, Start, start_of
 from celltwin.physics.charge import Charge, advance, count, full_of
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.hysteresis import Hysteresis
-from celltwin.physics.ocv import Ocv, fit_ohmic
+from celltwin.physics.ocv import OCV_NODES, Ocv, fit_ohmic, interpolation
 from celltwin.physics.recurrence import from_blocks, in_blocks, side_by_side
 from celltwin.physics.tables import (
     COLD_REACH,
@@ -58,6 +58,8 @@ CORE_TIME = 150.0  # s, likewise
 WARMEST_CORE = 30.0  # K above the surface
 RESTED_RATE = 20.0  # 1/h: a start under C/20 is half trusted to be at rest
 LARGEST_SHIFT = 0.03
+COUNTED = 0.005  # fraction of charge by which a counter is usually wrong
+UNRESTED_RATE = 0.01  # 1/h: what is left at rest of an overpotential is that of C/100
 WAKE_UNIT = 0.1  # V
 THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: about 2RT/F
 
@@ -78,10 +80,28 @@ class Core(eqx.Module):
 
 
 class Wake(eqx.Module):
-    """What the first voltage tells about how far the charge is misaligned."""
+    """What the first voltage tells about how far the charge is misaligned.
+
+    Few records, or records that all begin alike, say little of the gain. It is then what the curve's slope U' says,
+    weighed as a Kalman filter does: K = U' p^2 / ((U' p)^2 + (R i)^2), where p is how far counters of charge are
+    known to be wrong, and R i what is left of an overpotential at rest, which in the cold is most of the excess.
+    """
 
     gain: Array  # [temperatures] 1/V
     offset: Array  # [temperatures] in WAKE_UNIT
+    usual: tuple[float, ...] = eqx.field(static=True, default=())  # 1/V, the gain before records told
+
+    @classmethod
+    def of(cls, slope: float, resistance: np.ndarray, capacity: float) -> Wake:
+        """Before training: slope of the curve (V), resistances [temperatures] (ohm), capacity (Ah)."""
+        usual = slope * COUNTED**2 / ((slope * COUNTED) ** 2 + (resistance * UNRESTED_RATE * capacity) ** 2)
+        return cls(*jnp.asarray([usual, 0.0 * usual], np.float32), tuple(usual.tolist()))
+
+    def penalty(self) -> Array:
+        """Prior in V^2: a gain that is the usual one, or between temperatures of a kind, and no offset."""
+        usual = jnp.asarray(self.usual, self.gain.dtype)
+        away = _square(self.gain / usual - 1.0) if self.usual else _square(jnp.diff(self.gain))
+        return 1e-5 * (away + _square(self.offset))
 
 
 class Adjustment(NamedTuple):
@@ -126,7 +146,7 @@ class Thevenin(eqx.Module):
             core=Core(
                 jnp.asarray(np.log(CORE_RESISTANCE * resistance), single), jnp.asarray(np.log(CORE_TIME), single)
             ),
-            wake=Wake(jnp.asarray(0.3 + each, single), jnp.asarray(each, single)),
+            wake=Wake.of(_slope_at_top(voltage, records), resistance, float(start_of(records[0]).capacity)),
             temperatures=temperatures,
             soc_nodes=SOC_NODES,
             initial_tau=tuple(float(t) for t in time_constants),
@@ -301,10 +321,17 @@ class Thevenin(eqx.Module):
             typical = jnp.log(CORE_RESISTANCE) + jax.nn.logsumexp(jnp.mean(table, axis=1), axis=0)
             total += 1e-6 * (_square(self.core.log_time - jnp.log(CORE_TIME)) + _square(self.core.log_rise - typical))
         if self.wake is not None:
-            total += 1e-6 * (_square(jnp.diff(self.wake.gain)) + _square(self.wake.offset))
+            total += self.wake.penalty()
         if self.hysteresis is not None:
             total += self.hysteresis.penalty()
         return total
+
+
+def _slope_at_top(voltage: np.ndarray, records: Sequence[Record]) -> float:
+    """Mean slope (V) of a curve at OCV_NODES over the last twentieth of the charge that records reach."""
+    top = max(float(np.max(record.soc)) for record in records)
+    high, low = interpolation(np.array([top, top - 0.05]), OCV_NODES) @ voltage
+    return max(20.0 * float(high - low), 0.1)
 
 
 def _square(x: Array) -> Array:
