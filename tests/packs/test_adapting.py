@@ -10,7 +10,7 @@ from celltwin.data import datasets
 from celltwin.errors import CelltwinError
 from celltwin.learning.pack_training import predict
 from celltwin.models.pack_circuit import CircuitNetwork
-from celltwin.packs.adapting import adapted, forecasts
+from celltwin.packs.adapting import adapted, forecasts, remembered
 from celltwin.packs.draw import Order, demo_circuit, draw
 from celltwin.packs.score import CUT_OFF
 from celltwin.packs.sensing import of_groups
@@ -69,7 +69,7 @@ def test_without_voltages_what_was_told_stays():
 def test_the_more_is_heard_the_better_the_end_is_known():
     log, capacity, _ = wrong()
     rows = forecasts(told(), [log], CUT_OFF)
-    assert [row["heard"] for row in rows] == [0.0, 0.25, 0.5, 0.75]
+    assert [row["heard"] for row in rows] == ["nothing yet", "25 %", "50 %", "75 %"]
     assert rows[-1]["rmse"] < rows[1]["rmse"] < rows[0]["rmse"]
     assert rows[-1]["weakest_right"] == 1.0
     assert capacity[0] < 1.0
@@ -79,3 +79,20 @@ def test_a_pack_is_not_adapted_to_nothing():
     log, _, _ = wrong()
     with pytest.raises(CelltwinError, match="expected: 2 or more"):
         adapted(told(), [log], [1])
+
+
+def test_an_earlier_discharge_is_remembered_but_for_its_charge():
+    log, capacity, resistance = wrong()
+    (found,) = remembered(told(), [log], [log])
+    np.testing.assert_allclose(found.known.resistance, resistance, atol=0.02)
+    np.testing.assert_allclose(found.known.capacity, capacity, atol=0.01)
+    np.testing.assert_array_equal(found.known.voltage, log.known.voltage)
+    before, after = (
+        np.abs(of_groups(log, out.voltage) - of_groups(log, log.voltage)).max() for out in predict(told(), [log, found])
+    )
+    assert after < 0.3 * before
+    deaf = replace(log, voltage=np.full_like(log.voltage, np.nan))  # of today, nothing is heard
+    np.testing.assert_array_equal(remembered(told(), [deaf], [log])[0].known.capacity, found.known.capacity)
+    rows = forecasts(told(), [log], CUT_OFF, earlier=[log])
+    assert [row["heard"] for row in rows[:2]] == ["nothing yet", "an earlier discharge"]
+    assert rows[1]["rmse"] < 0.5 * rows[0]["rmse"]

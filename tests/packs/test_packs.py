@@ -75,6 +75,19 @@ def test_a_drawn_pack_is_its_seed_and_its_cells_differ():
     assert logs()[0].truth["voltage"].min() > 2.5
 
 
+def test_another_day_is_the_same_pack_in_other_weather():
+    first, later = (draw([Order("3s2p", 4, cycles()["US06"], day=day)], demo_circuit())[0] for day in (0, 1))
+    for name in ("capacity", "resistance", "contact"):
+        np.testing.assert_array_equal(first.truth[name], later.truth[name])
+    np.testing.assert_array_equal(first.known.capacity, later.known.capacity)
+    np.testing.assert_array_equal(first.known.resistance, later.known.resistance)
+    assert abs(first.ambient[0] - later.ambient[0]) > 1.0
+    assert np.abs(first.truth["soc"][0] - later.truth["soc"][0]).min() > 1e-3
+    n = min(len(first), len(later))
+    noise = [(log.voltage - log.truth["voltage"])[:n].ravel() for log in (first, later)]
+    assert abs(np.corrcoef(*noise)[0, 1]) < 0.1
+
+
 def test_logs_end_where_the_first_cell_is_empty():
     log = logs()[1]
     at, cell_ = study.empty_at(log.truth["voltage"])
@@ -84,7 +97,7 @@ def test_logs_end_where_the_first_cell_is_empty():
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault("resistance", 1.5), Fault("self-discharge", 10.0), Fault("loose joint", 0.03, 0.2)]
+    "fault", [Fault("resistance", 1.5), Fault("self-discharge", 10.0), Fault("loose joint", 0.03, 1440.0)]
 )
 def test_a_fault_shows_in_its_sign(fault):
     """Against the true parameters: the faulty cell's sign is the largest of its pack."""
@@ -290,7 +303,7 @@ def test_the_benchmark_of_packs_from_draw_to_page(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "SAMPLES", 200)
     monkeypatch.setattr(pack_benchmark, "GRAPH", PackPlan(updates=10, every=10))
     monkeypatch.setattr(study, "Sizes", lambda *sizes: Sizes(1, 1, 1, 1))
-    monkeypatch.setattr(pack_benchmark, "FAULTS", {"loose joint": Fault("loose joint", 0.03, 0.3)})
+    monkeypatch.setattr(pack_benchmark, "FAULTS", {"loose joint": Fault("loose joint", 0.03, 360.0)})
     where = ["benchmark", "--task", "pack", "--quick", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(cli.app, [*where, "--models", "pack-circuit,pack-graph"])
     assert done.exit_code == 0, done.output
@@ -304,7 +317,7 @@ def test_the_benchmark_of_packs_from_draw_to_page(tmp_path, monkeypatch):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "heat-figure" in page
     assert "loose joint" in page
-    assert [row["heard"] for row in metrics["forecasts"][:4]] == [0.0, 0.25, 0.5, 0.75]
+    assert [row["heard"] for row in metrics["forecasts"][:4]] == ["nothing yet", "an earlier discharge", "25 %", "50 %"]
     assert "What is known of the end" in page
     assert "Fewer sensors" in page
     again = CliRunner().invoke(cli.app, where)

@@ -1,7 +1,7 @@
-"""A pack while it drives: capacity, resistance and rest voltage of each group, from the first part of a log.
+"""A pack while it drives: capacity, resistance and rest voltage of each group, from what was heard of it so far.
 
 What a BMS was told of its cells is old, and wrong by a percent or more; which group of many is empty first is decided
-by less. From the voltages heard so far, and never from later ones, each group's
+by less. From the voltages heard so far, today or on a day before, and never from later ones, each group's
 
     theta = (log q, log r, u)      min  sum_k dt / T ((V_k(theta) - y_k) / sigma)^2  +  sum_i (theta_i / p_i)^2
 
@@ -26,6 +26,7 @@ from celltwin.packs.sensing import of_groups
 
 SIGMA, MEMORY = 0.005, 60.0  # V and s: a pack model's own error, and for how long it stays
 DOUBT = np.array([0.02, 0.06, 0.003])  # p: of capacity and resistance, relative, and of a voltage at rest, V
+LASTING = np.array([1.0, 1.0, 0.0])  # what of theta is still true on another day
 SLIGHT = np.array([0.01, 0.05, 0.002])  # for slopes
 STEPS = 2
 SHARES = (0.25, 0.5, 0.75)
@@ -36,6 +37,21 @@ def adapted(model: Any, logs: Sequence[PackLog], samples: Sequence[int]) -> list
 
     Raises CelltwinError where fewer than two samples of a log are to be heard.
     """
+    found = _found(model, logs, samples)
+    return [_moved(log, by) for log, by in zip(logs, found, strict=True)]
+
+
+def remembered(model: Any, logs: Sequence[PackLog], earlier: Sequence[PackLog]) -> list[PackLog]:
+    """The logs, what is known of their cells corrected by one earlier log of the same pack each.
+
+    Capacity and resistance are taken along; what was found of the voltage at rest was of that day.
+    """
+    found = _found(model, earlier, [len(log) for log in earlier])
+    return [_moved(log, by * LASTING) for log, by in zip(logs, found, strict=True)]
+
+
+def _found(model: Any, logs: Sequence[PackLog], samples: Sequence[int]) -> list[np.ndarray]:
+    """theta [groups, 3] of each log."""
     for log, count in zip(logs, samples, strict=True):
         if count < 2:
             raise CelltwinError(f"pack log '{log.name}' is to be adapted to {count} samples", expected="2 or more")
@@ -52,32 +68,39 @@ def adapted(model: Any, logs: Sequence[PackLog], samples: Sequence[int]) -> list
         for n, log in enumerate(heard):
             slopes = np.stack([(each[n] - now[n]) / slight for each, slight in zip(ahead, SLIGHT, strict=True)], axis=2)
             theta[n] = theta[n] + _step(log, of_groups(log, log.voltage) - now[n], slopes, theta[n])
-    return [_moved(log, by) for log, by in zip(logs, theta, strict=True)]
+    return theta
 
 
-def forecasts(model: Any, logs: Sequence[PackLog], cut_off: float) -> list[dict[str, Any]]:
+def forecasts(
+    model: Any, logs: Sequence[PackLog], cut_off: float, earlier: Sequence[PackLog] = ()
+) -> list[dict[str, Any]]:
     """What is known of the end when a share of the discharge has been heard, for each of SHARES; 0: nothing yet.
 
-    RMSE (mV) over what was not heard, the share of packs whose weakest group was named, and that of those ended whose
-    end was foretold within 1 % of its time.
+    With earlier logs of the same packs, also what is known from them alone. RMSE (mV) over what was not heard, the
+    share of packs whose weakest group was named, and that of those ended whose end was foretold within 1 % of its time.
     """
     ends = [end_of(log, log.truth.get("voltage", log.voltage), cut_off).sample for log in logs]
     until = [end if end > 1 else len(log) for end, log in zip(ends, logs, strict=True)]
-    found = []
-    for share in (0.0, *SHARES):
+    nothing = [0] * len(logs)
+    ways = [("nothing yet", nothing, list(logs))]
+    if earlier:
+        ways.append(("an earlier discharge", nothing, remembered(model, logs, earlier)))
+    for share in SHARES:
         samples = [max(2, int(share * last)) for last in until]
-        told = adapted(model, logs, samples) if share else list(logs)
-        rows, squares = [], []
+        ways.append((f"{100 * share:.0f} %", samples, adapted(model, logs, samples)))
+    found = []
+    for heard, samples, told in ways:
+        rows, errors = [], []
         for log, out, count, last in zip(logs, predict(model, told), samples, until, strict=True):
             rows.append(score(log, out, cut_off))
             error = (np.asarray(out.voltage, float) - log.voltage)[count:last]
-            squares.append(MILLIVOLT * float(np.sqrt(np.nanmean(error**2))))
+            errors.append(MILLIVOLT * float(np.sqrt(np.nanmean(error**2))))
         known = [row["end_error"] <= 0.01 for row in rows if row["end_error"] is not None]
         found.append(
             {
-                "heard": share,
+                "heard": heard,
                 "packs": len(rows),
-                "rmse": float(np.mean(squares)),
+                "rmse": float(np.mean(errors)),
                 "weakest_right": float(np.mean([row["weakest_right"] for row in rows])),
                 "end_within_1_percent": float(np.mean(known)) if known else None,
             }

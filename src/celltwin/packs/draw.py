@@ -54,21 +54,26 @@ class Spread:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one cell, from a share of the log on."""
+    """What goes wrong with one cell, some seconds after the start."""
 
     kind: Literal["resistance", "self-discharge", "loose joint"]
     size: float  # factor on the resistance; ohm across the cell; ohm in series with it
-    begin: float = 0.0
+    begin: float = 0.0  # s
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to draw: wiring, seed, and the log of one cell whose current the pack is driven with."""
+    """What to draw: wiring, seed, and the log of one cell whose current the pack is driven with.
+
+    The same seed on another day is the same pack, of which a BMS was told the same, otherwise charged and in other
+    weather.
+    """
 
     topology: str
     seed: int
     cycle: Record
     fault: Fault | None = None
+    day: int = 0
 
 
 def demo_circuit() -> Circuit:
@@ -106,7 +111,7 @@ def draw(orders: Sequence[Order], circuit: Circuit, spread: Spread | None = None
     dt[0] = 0.0
     coolant = np.broadcast_to(column("coolant"), (SAMPLES, topology.cells))
     whole = PackInput(jnp.asarray(current), jnp.asarray(coolant), jnp.asarray(dt))
-    begins = {int(part.begin * SAMPLES) for part in parts if part.begin > 0.0}
+    begins = {part.begin for part in parts if part.begin > 0}
     edge = begins.pop() if begins else 0
     assert not begins, "faults of one call begin together"
     state, pieces = pack.init(column("soc"), column("coolant")), []
@@ -140,19 +145,24 @@ class _Drawn:
         self.capacity, self.resistance, self.contact = circuit.capacity_ah * capacity, resistance, contact
         self.link = float(dice.uniform(2e-4, 5e-4))
         # Cells in parallel have rested together and share a voltage: a state of charge for each group.
-        groups = dice.uniform(0.9, 0.99) + spread.soc * dice.standard_normal(self.topology.groups).clip(-2.5, 0.9)
-        self.soc = groups[self.topology.group].clip(0.05, 1.0)
-        self.ambient = float(dice.uniform(8.0, 38.0))
+        charged = dice.uniform(0.9, 0.99)
+        uneven = spread.soc * dice.standard_normal(self.topology.groups).clip(-2.5, 0.9)
+        self.ambient, warmer, load = (float(dice.uniform(*ends)) for ends in ((8.0, 38.0), (0.0, 4.0), (0.85, 1.2)))
+        self.today = dice
+        if order.day:
+            self.today = np.random.default_rng([order.seed, 20, order.day])
+            charged, self.ambient, load = self.today.uniform((0.9, 8.0, 0.85), (0.99, 38.0, 1.2))
+        self.soc = (charged + uneven)[self.topology.group].clip(0.05, 1.0)
         row = self.topology.place[:, 0]
-        self.coolant = self.ambient + dice.uniform(0.0, 4.0) * (row / max(1, row.max()) - 0.5)
-        self.current = _drive(order.cycle, dice.uniform(0.85, 1.2)) / float(self.topology.share.max())
+        self.coolant = self.ambient + warmer * (row / max(1, row.max()) - 0.5)
+        self.current = _drive(order.cycle, load) / float(self.topology.share.max())
         self.current *= float(capacity.mean()) * circuit.capacity_ah / _nominal(order.cycle)
         self.dice = dice
         self.leak = np.zeros(cells)
-        self.fault_leak, self.begin, self.faulty = np.zeros(cells), 0.0, -1
+        self.fault_leak, self.begin, self.faulty = np.zeros(cells), 0, -1
         self.fault_resistance, self.fault_contact = self.resistance.copy(), contact.copy()
         if order.fault is not None:
-            self.begin, self.faulty = order.fault.begin, int(at[2])
+            self.begin, self.faulty = int(order.fault.begin / STEP), int(at[2])
             if order.fault.kind == "resistance":
                 self.fault_resistance[self.faulty] *= order.fault.size
             elif order.fault.kind == "loose joint":
@@ -162,9 +172,9 @@ class _Drawn:
 
     def log(self, out: Any, mine: np.ndarray) -> PackLog:
         """What sensors see of the simulation until the weakest cell is empty, and what the BMS was told."""
-        spread, dice, cells = self.spread, self.dice, self.topology.cells
+        spread, dice, today, cells = self.spread, self.dice, self.today, self.topology.cells
         # Wires that sense a voltage sit on the rails, and joints are within.
-        sound = np.arange(SAMPLES)[:, None] < int(self.begin * SAMPLES)
+        sound = np.arange(SAMPLES)[:, None] < self.begin
         joint = np.where(sound, self.contact, self.fault_contact)
         voltage, soc = out.voltage[:, mine] + joint * out.current[:, mine], out.soc[:, mine]
         empty = np.flatnonzero((voltage < LAST).any(axis=1) | (soc < 0.0).any(axis=1))
@@ -175,10 +185,10 @@ class _Drawn:
             self.capacity / self.circuit.capacity_ah * (1.0 + spread.told_capacity * dice.standard_normal(cells)),
             r * (1.0 + spread.told_resistance * dice.standard_normal(cells)),
         ]
-        noise = dice.standard_normal((2, end, cells))
-        rest = voltage[0] + spread.rest_voltage * dice.standard_normal(cells)
-        warm = self.coolant + spread.temperature * dice.standard_normal(cells)
-        reading = 1.0 + spread.current * dice.standard_normal(end)
+        noise = today.standard_normal((2, end, cells))
+        rest = voltage[0] + spread.rest_voltage * today.standard_normal(cells)
+        warm = self.coolant + spread.temperature * today.standard_normal(cells)
+        reading = 1.0 + spread.current * today.standard_normal(end)
         cell = Cell("simulated", self.circuit.capacity_ah, self.circuit.voltage_limits_volt, self.circuit.capacity_ah)
         return PackLog(
             name=f"{self.order.topology} {self.order.cycle.name} #{self.order.seed}",
@@ -197,7 +207,7 @@ class _Drawn:
                 "resistance": self.resistance,
                 "contact": self.contact,
                 "faulty": self.faulty,
-                "begin": int(self.begin * SAMPLES),
+                "begin": self.begin,
             },
         )
 

@@ -7,8 +7,9 @@ measured minus predicted, less its median over the pack, by least squares for ea
     e(t) = c + d t + r I(t)
 
 where r is taken relative to the median of the same fit to the predicted voltages, for cells of a cold pack differ by
-more ohms. A resistance that rose shows in r, self-discharge in d, and a joint that came loose on the way in r of the
-second half less that of the first. A cell is reported where this is beyond what 1 % of healthy cells show.
+more ohms. A resistance that rose shows in r, self-discharge in d, and a joint that came loose on the way in the r of
+what comes after less that of what came before, at whichever of ONSETS it is largest. A cell is reported where this is
+beyond what 1 % of healthy cells show.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from celltwin.physics.pack import PackOutput
 
 MILLIVOLT = 1e3
 FALSE_ALARMS = 0.01  # share of healthy cells
+ONSETS = (0.25, 0.5, 0.75)  # shares of a log after which a joint may have come loose
 
 
 class End(NamedTuple):
@@ -99,7 +101,7 @@ class Signs(NamedTuple):
 
     resistance: np.ndarray  # as a share of what the pack's cells have at the time
     drift: np.ndarray  # V/s, positive where the cell falls behind
-    loosened: np.ndarray  # share that came in the second half
+    loosened: np.ndarray  # share that came on the way
 
 
 SHOWN_BY = {"resistance": "resistance", "self-discharge": "drift", "loose joint": "loosened"}
@@ -120,10 +122,11 @@ def signs(log: PackLog, out: PackOutput) -> Signs:
             found.append(np.linalg.lstsq(design[known], residual[part, k][known], rcond=None)[0])
         return np.array(found)
 
-    half = len(log) // 2
-    whole, first, second = fitted(slice(None)), fitted(slice(0, half)), fitted(slice(half, None))
+    whole = fitted(slice(None))
+    edges = [int(share * len(log)) for share in ONSETS]
+    came = [fitted(slice(edge, None))[:, 2] - fitted(slice(0, edge))[:, 2] for edge in edges]
     typical = float(np.median(fitted(slice(None), np.asarray(out.voltage, float))[:, 2]))
-    return Signs(whole[:, 2] / typical, -whole[:, 1], (second[:, 2] - first[:, 2]) / typical)
+    return Signs(whole[:, 2] / typical, -whole[:, 1], np.max(came, axis=0) / typical)
 
 
 def limits(healthy: Sequence[Signs]) -> Signs:

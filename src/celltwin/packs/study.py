@@ -20,14 +20,19 @@ LARGE = "96s2p"
 OTHERS = ("16s4p", "20s1p", "3p+2p+4s2p", "2p7s", "24s2p", "7s5p")
 
 
+KNOWN, OTHER = "known topologies", "other topologies"
+
+
 class Sides(NamedTuple):
-    """Logs of simulated packs. Cells of one side are on no other, and neither is a drive cycle of the test."""
+    """Logs of simulated packs. Cells of one side are on no other, and neither is a drive cycle of the test.
+
+    Test packs by the set they are of: KNOWN, as in training, LARGE and OTHER.
+    """
 
     train: list[list[PackLog]]  # batches
     validate: list[PackLog]
-    known: list[PackLog]  # test: topologies of the training
-    large: list[PackLog]  # test: LARGE
-    others: list[PackLog]  # test: OTHERS
+    test: dict[str, list[PackLog]]
+    earlier: dict[str, list[PackLog]]  # the same packs on a day before, to the end of their discharge
 
 
 @dataclass(frozen=True)
@@ -50,33 +55,35 @@ def simulated(dataset: Dataset, sizes: Sizes, seed: int = 0) -> tuple[Circuit, S
     circuit = demo_circuit()
     cycles = {side: _warm(getattr(split, side), side) for side in ("train", "validate", "test")}
 
-    def batch(names: Sequence[str], side: str, number: int) -> list[PackLog]:
+    def batch(names: Sequence[str], side: str, number: int, day: int = 0) -> list[PackLog]:
         chosen = cycles[side]
-        dice = np.random.default_rng([seed, number])
+        dice = np.random.default_rng([seed, number, day] if day else [seed, number])
         orders = [
-            Order(name, 1000 * number + i + 1_000_000 * seed, chosen[int(dice.integers(len(chosen)))])
+            Order(name, 1000 * number + i + 1_000_000 * seed, chosen[int(dice.integers(len(chosen)))], day=day)
             for i, name in enumerate(names)
         ]
         return draw(orders, circuit)
 
+    def tests(day: int) -> dict[str, list[PackLog]]:
+        known = [log for n in range(sizes.known) for log in batch(TRAINED, "test", 300 + n, day)]
+        large = [log for n in range(-(-sizes.large // 2)) for log in batch((LARGE, LARGE), "test", 400 + n, day)]
+        others = [log for n in range(sizes.others) for log in batch(OTHERS, "test", 500 + n, day)]
+        return {KNOWN: known, LARGE: large[: sizes.large], OTHER: others}
+
     train = [[ended(log) for log in batch(TRAINED, "train", 100 + n)] for n in range(sizes.train)]
-    known = [log for n in range(sizes.known) for log in batch(TRAINED, "test", 300 + n)]
-    large = [log for n in range(-(-sizes.large // 2)) for log in batch((LARGE, LARGE), "test", 400 + n)]
-    others = [log for n in range(sizes.others) for log in batch(OTHERS, "test", 500 + n)]
     validate = [ended(log) for log in batch(TRAINED, "validate", 200)]
-    return circuit, Sides(train, validate, known, large[: sizes.large], others)
+    earlier = {side: [ended(log) for log in logs] for side, logs in tests(1).items()}
+    return circuit, Sides(train, validate, tests(0), earlier)
 
 
-def faulty(dataset: Dataset, faults: Sequence[Fault | None], names: Sequence[str], seed: int) -> list[PackLog]:
-    """Packs of these topologies, each drawn once for each fault (None: healthy), on test cycles."""
+def faulty(dataset: Dataset, fault: Fault | None, names: Sequence[str], seed: int, day: int = 0) -> list[PackLog]:
+    """Packs of these topologies with a fault (None: healthy), on test cycles."""
     cycles, circuit = _warm(dataset.split().test, "test"), demo_circuit()
-    logs = []
-    for number, fault in enumerate(faults):
-        dice = np.random.default_rng([seed, 7])
-        orders = [Order(name, seed + i, cycles[int(dice.integers(len(cycles)))], fault) for i, name in enumerate(names)]
-        logs += [ended(log) for log in draw(orders, circuit)]
-        del number
-    return logs
+    dice = np.random.default_rng([seed, 7, day] if day else [seed, 7])
+    orders = [
+        Order(name, seed + i, cycles[int(dice.integers(len(cycles)))], fault, day) for i, name in enumerate(names)
+    ]
+    return [ended(log) for log in draw(orders, circuit)]
 
 
 def _warm(records: Sequence[Record], side: str) -> list[Record]:

@@ -95,7 +95,7 @@ class Wake(eqx.Module):
     def of(cls, slope: float, resistance: np.ndarray, capacity: float) -> Wake:
         """Before training: slope of the curve (V), resistances [temperatures] (ohm), capacity (Ah)."""
         usual = slope * COUNTED**2 / ((slope * COUNTED) ** 2 + (resistance * UNRESTED_RATE * capacity) ** 2)
-        return cls(*jnp.asarray([usual, 0.0 * usual], np.float32), tuple(usual.tolist()))
+        return cls(jnp.asarray(usual, np.float32), jnp.zeros(len(usual), np.float32), tuple(usual.tolist()))
 
     def penalty(self) -> Array:
         """Prior in V^2: a gain that is the usual one, or between temperatures of a kind, and no offset."""

@@ -166,7 +166,7 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
         table = [
             [
                 row["set"],
-                f"{100 * row['heard']:.0f} %" if row["heard"] else "nothing yet",
+                row["heard"],
                 number_text(row["rmse"], 1),
                 f"{100 * row['weakest_right']:.0f} %",
                 "–" if row["end_within_1_percent"] is None else f"{100 * row['end_within_1_percent']:.0f} %",
@@ -176,8 +176,8 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
         ]
         head = ["Test packs", "Heard", "RMSE of the rest mV", "Weakest named", "End within 1 %", "Packs"]
         text = (
-            f"{escape(str(metrics['uses_by']))}, corrected for each group's capacity, resistance and charge by the "
-            "share of the discharge that has been heard, and by nothing that comes after."
+            f"{escape(str(metrics['uses_by']))}, corrected for each group's capacity, resistance and charge by what "
+            "was heard: an earlier discharge of the same pack, or a share of this one and nothing that comes after."
         )
         sections.append(("forecasts", "What is known of the end, and when", text, plain_table(head, table)))
     if metrics["faults"]:
@@ -185,6 +185,7 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
             [
                 row["fault"],
                 number_text(row["size"], 2),
+                row["known_by"],
                 f"{100 * row['detected']:.0f} %",
                 f"{100 * row['located']:.0f} %",
                 ", ".join(f"{width}p {100 * v:.0f} %" for width, v in row["detected_by_cells_in_parallel"].items()),
@@ -193,11 +194,21 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
             ]
             for row in metrics["faults"]
         ]
-        head = ["Fault", "Size", "Detected", "Strongest sign", "By cells in parallel", "False alarms", "Packs"]
+        head = [
+            "Fault",
+            "Size",
+            "Cells known by",
+            "Detected",
+            "Strongest sign",
+            "By cells in parallel",
+            "False alarms",
+            "Packs",
+        ]
         text = (
             f"From the residual of {escape(str(metrics['uses_by']))}: resistance as a factor, self-discharge in ohm "
-            "across the cell, a loose joint in ohm. Limits let 1 % of healthy cells pass as faulty; the false alarms "
-            "are those on other healthy packs."
+            "across the cell, a loose joint in ohm. Capacity and resistance of the cells are what the BMS was told, or "
+            "what an earlier discharge of the healthy pack showed. Limits let 1 % of healthy cells pass as faulty; the "
+            "false alarms are those on other healthy packs."
         )
         sections.append(("faults", "Faults", text, plain_table(head, table)))
     if metrics["sensors"]:
