@@ -115,6 +115,14 @@ def test_a_fault_shows_in_its_sign(fault):
         assert (found["detected"], found["located"]) == (1.0, 1.0)
 
 
+def test_logs_of_other_steps_are_simulated_apart():
+    log = short()[0]
+    slow = replace(log, dt=2.0 * log.dt)
+    alone = [predict(told(), [one])[0] for one in (log, slow)]
+    for out, one in zip(predict(told(), [log, slow]), alone, strict=True):
+        np.testing.assert_array_equal(out.voltage, one.voltage)
+
+
 def test_packs_side_by_side_keep_their_own():
     topology, batch = side_by_side(short())
     assert topology.packs == 2

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,12 +173,12 @@ _simulate = eqx.filter_jit(_scan)
 def predict(model: Any, logs: Sequence[PackLog], together: int = 6, multiple: int = 300) -> list[PackOutput]:
     """Closed-loop simulations of packs, one PackOutput of arrays [time, cells] for each log.
 
-    Logs are simulated side by side, `together` at a time; where the topologies of every so many are the same in the
-    same order, one compiled program serves them all.
+    Logs of equal steps that follow one another are simulated side by side, `together` at a time; where the topologies
+    of every so many are the same in the same order, one compiled program serves them all.
     """
     found: list[PackOutput] = []
-    for first in range(0, len(logs), together):
-        some = logs[first : first + together]
+    alike = [list(each) for _, each in groupby(logs, key=lambda log: log.dt)]
+    for some in (each[first : first + together] for each in alike for first in range(0, len(each), together)):
         topology, batch = side_by_side(some, multiple)
         out = jax.tree.map(np.asarray, _simulate(model, Wiring.of(topology), batch))
         for at, log in enumerate(some):

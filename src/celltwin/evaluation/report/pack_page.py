@@ -168,13 +168,14 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
                 row["set"],
                 row["heard"],
                 number_text(row["rmse"], 1),
+                number_text(row["rmse_as_told"], 1),
                 f"{100 * row['weakest_right']:.0f} %",
                 "–" if row["end_within_1_percent"] is None else f"{100 * row['end_within_1_percent']:.0f} %",
                 number_text(row["packs"], 0),
             ]
             for row in metrics["forecasts"]
         ]
-        head = ["Test packs", "Heard", "RMSE of the rest mV", "Weakest named", "End within 1 %", "Packs"]
+        head = ["Test packs", "Heard", "RMSE of the rest mV", "As told", "Weakest named", "End within 1 %", "Packs"]
         text = (
             f"{escape(str(metrics['uses_by']))}, corrected for each group's capacity, resistance and charge by what "
             "was heard: an earlier discharge of the same pack, or a share of this one and nothing that comes after."
