@@ -349,7 +349,9 @@ def test_evaluate_shows_the_coverage_of_bands(run, twins, dataset_folder, tmp_pa
 
 
 def test_simulate_finds_the_initial_soc_of_a_rested_log(run, twins, cell, log):
-    assert run("simulate", cell, log, "--out", "out.parquet")[0] == 0
+    status, printed, _ = run("simulate", cell, log, "--out", "out.parquet")
+    assert status == 0
+    assert "read from its voltage at rest" in printed
 
 
 def test_simulate_adapts_to_the_first_minutes_of_a_log(run, twins, log, drives, tmp_path):

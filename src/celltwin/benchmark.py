@@ -102,6 +102,7 @@ def run(
             "celltwin": __version__,
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "seconds": time.monotonic() - began,
+            "quick": quickly,
             "dataset": {
                 "name": dataset.name,
                 "cell": asdict(dataset.cell),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import threading
 import time
@@ -408,8 +409,12 @@ def simulate(
 ) -> None:
     """Simulate the voltage of a log from its current and temperature."""
     one, record = _twin_and_log(twin_file, "voltage", file, out_file, initial_soc, reading(current_sign, columns))
+    known = "as given" if initial_soc is not None else "as the log says"
     if initial_soc is not None:
         record = replace(record, initial_soc=initial_soc)
+    elif math.isnan(record.initial_soc):
+        record, known = one.with_facts(record), f"read from its voltage at rest, {record.voltage[0]:.3f} V"
+    out.print(f"state of charge at the start: {100 * record.initial_soc:.1f} %, {known}")
     if adapt is not None:
         one, found = adaptation.adapt(one, record, 60.0 * adapt)
         out.print(str(found))

@@ -169,6 +169,13 @@ def test_page_loads_nothing_from_outside(run: Path) -> None:
     assert "showSendToCloud: false" in rest
 
 
+def test_page_says_that_training_was_cut_short(run: Path) -> None:
+    assert "to try out and not to judge" not in report.write(run).read_text(encoding="utf-8")
+    told = json.loads((run / "metrics.json").read_text()) | {"quick": True}
+    (run / "metrics.json").write_text(json.dumps(told))
+    assert "to try out and not to judge" in report.write(run).read_text(encoding="utf-8")
+
+
 def test_page_is_written_where_asked_and_leaves_no_parts(run: Path, tmp_path: Path) -> None:
     assert report.write(run) == run / "report.html"
     out = tmp_path / "elsewhere" / "page.html"

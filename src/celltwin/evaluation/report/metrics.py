@@ -145,6 +145,7 @@ class RunFacts(BaseModel):
     celltwin: str
     created: str = ""
     seconds: float | None = None
+    quick: bool = False  # trained a fifth of what is due
     dataset: Dataset
 
 

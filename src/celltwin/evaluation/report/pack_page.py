@@ -11,7 +11,7 @@ from rich.table import Table
 
 from celltwin.errors import CelltwinError
 from celltwin.evaluation.report.metrics import number_text
-from celltwin.evaluation.report.page import Section, document, plain_table, verdict_html
+from celltwin.evaluation.report.page import QUICK, Section, document, plain_table, verdict_html
 from celltwin.files import read_json
 
 CLOSED_LOOP = (
@@ -83,6 +83,7 @@ def pack_page(metrics: dict[str, Any], run: Path) -> str:
         "Packs": "a measured string" if dataset["measured"] else "simulated, of unequal cells",
         "Run": metrics["created"].replace("T", " ").replace("Z", " UTC"),
         "Took": f"{number_text(metrics['seconds'] / 60.0)} min",
+        "Training": QUICK if metrics.get("quick") else "",
         "celltwin": metrics["celltwin"],
         "Licence of the data": dataset["licence"],
         "Citation": dataset["citation"],

@@ -53,6 +53,7 @@ def header_html(metrics: RunFacts, environment: Any, kicker: str, protocol: str)
         "Voltage limits": f"{limits} V" if limits else "",
         "Run": metrics.created.replace("T", " ").replace("Z", " UTC"),
         "Took": "" if minutes is None else f"{number_text(minutes)} min",
+        "Training": QUICK if metrics.quick else "",
         "celltwin": metrics.celltwin,
         "Python": python.split()[0] if isinstance(python, str) and python.strip() else "",
         "Licence of the data": dataset.licence,
@@ -93,6 +94,9 @@ def _verdict_html(metrics: Metrics, findings: Sequence[Finding]) -> str:
             cost_tile(best),
         ]
     return verdict_html(tiles, findings)
+
+
+QUICK = "quick: a fifth of what is due, to try out and not to judge"
 
 
 def cost_tile(best: ModelFacts) -> Tile:
