@@ -105,6 +105,13 @@ def test_the_start_is_seen(twins, record):
         assert np.abs(after - before).max() > 1e-4, name
 
 
+def test_a_first_voltage_that_comes_late_brings_its_current(record):
+    late = replace(record, voltage=np.r_[np.full(30, np.nan), record.voltage[30:]])
+    start = start_of(late)
+    assert start.voltage == np.float32(record.voltage[30])
+    assert start.current == np.float32(record.current[30]) != np.float32(record.current[0])
+
+
 def test_a_missing_voltage_only_masks(twin, record):
     holes = record.voltage.copy()
     holes[10:200:3] = np.nan

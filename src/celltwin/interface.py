@@ -128,7 +128,8 @@ def simulate(model: Model, start: Start, inputs: Input) -> Output:
 def start_of(record: Record, dtype: Any = np.float32) -> Start:
     """The start of a record: its first sample, its initial SOC and its cell's reference capacity.
 
-    Where the first voltage was not measured, the first one that was. Raises CelltwinError where none was.
+    Where the first voltage was not measured, the first one that was and its current, which says whether the cell was
+    at rest then. Raises CelltwinError where none was.
     """
     assert record.cell is not None
     known = np.isfinite(record.voltage)
@@ -140,8 +141,8 @@ def start_of(record: Record, dtype: Any = np.float32) -> Start:
             fix="fill in the first voltage",
         )
     capacity = record.cell.reference_capacity_ah
-    voltage = record.voltage[np.argmax(known)]
-    values = (voltage, record.current[0], record.filled_temperature[0], record.soc[0], capacity)
+    first = int(np.argmax(known))
+    values = (record.voltage[first], record.current[first], record.filled_temperature[0], record.soc[0], capacity)
     return _tuple(Start, [np.asarray(value, dtype) for value in values])
 
 
