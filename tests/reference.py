@@ -137,7 +137,12 @@ def thevenin_steps(model: Any, record: Record, adjusted: Any = None) -> Iterator
     shift, h = 0.0, np.zeros(0)
     if model.wake is not None:
         gain, offset = (along_temperature(row, t0, model.temperatures) for row in (model.wake.gain, model.wake.offset))
-        shift = min(max(rested * gain * (excess - 0.1 * offset), -0.03), 0.03)
+        beyond = excess - 0.1 * offset
+        if model.wake.usual:
+            beyond = max(beyond, 0.0) + min(excess, 0.0) if offset > 0 else min(beyond, 0.0) + max(excess, 0.0)
+            slope = (ocv(model.ocv, soc0, t0) - ocv(model.ocv, soc0 - 0.03, t0)) / 0.03
+            gain = min(gain, 0.8 / max(slope, 0.1))
+        shift = min(max(rested * gain * beyond, -0.03), 0.03)
     if model.hysteresis is not None:
         h = gaps(soc0) * min(max(rested * excess / (gaps(soc0).sum() + 1e-6), -1.0), 1.0)
     v, core = np.zeros(pairs), 0.0

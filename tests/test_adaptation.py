@@ -119,3 +119,19 @@ def test_what_cannot_be_adapted_to_is_refused(twins, journey):
         adapt(one, silent, 300.0)
     with pytest.raises(CelltwinError, match="a twin that says voltage"):
         adapt(replace(one, task="soc"), journey)
+
+
+def test_a_circuit_that_reads_its_charge_from_the_first_voltage_does_not_take_a_correction_back(twins, journey):
+    one, start = twins["thevenin"], start_of(journey)
+    moved = -0.01
+    voltage = twins_.probe(one.model, start.soc + np.array([moved, 0.0]), float(start.temperature), one.cell)[0]
+    plain, alone, both = (
+        float(model.init(start).shift)
+        for model in (
+            one.model,
+            Aged.of(one.model, soc=moved),
+            Aged.of(one.model, soc=moved, volts=voltage[0] - voltage[1]),
+        )
+    )
+    assert both == pytest.approx(plain, abs=5e-4)
+    assert alone > plain + 1e-3

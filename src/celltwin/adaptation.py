@@ -26,11 +26,12 @@ from celltwin.errors import CelltwinError
 from celltwin.interface import CHUNK, Input, Start, inputs_of, run, start_of
 from celltwin.models.aged import Aged
 from celltwin.models.bounds import Bounded
-from celltwin.twin import Twin
+from celltwin.twin import Twin, probe
 
 SECONDS = 1200.0  # of a log that are used
 SIGMA, MEMORY = 0.010, 60.0  # V and s: the twin's own error, and for how long it stays
 STEPS, HALVINGS = 8, 6
+NEAR = 0.01  # fraction of charge, to either side of the start: where the slope of its voltage is taken
 NEGLIGIBLE = 1e-3  # of a prior's width: a step that is not worth another
 
 
@@ -88,10 +89,12 @@ def adapt(one: Twin, record: Record, seconds: float = SECONDS, prior: Doubt | No
     target = np.nan_to_num(seen.voltage)
     width = np.array([prior.capacity, prior.resistance, prior.soc])
     start, inputs = start_of(seen), _padded(inputs_of(seen), -len(seen) % CHUNK)
+    near = np.clip(float(start.soc) + np.array([-NEAR, NEAR]), 0.0, 1.0)
+    steep = float(np.diff(probe(one.model, near, float(start.temperature), one.cell)[0])[0] / np.diff(near)[0])
 
     def look(theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """Cost, its slope and its curvature."""
-        voltage, slopes = _simulated(one.model, one.cell, jnp.asarray(theta, jnp.float32), start, inputs)
+        voltage, slopes = _simulated(one.model, one.cell, steep, jnp.asarray(theta, jnp.float32), start, inputs)
         error = np.asarray(voltage, float)[: len(seen)] - target
         j = np.asarray(slopes, float)[: len(seen)]
         cost = 0.5 * float(weight @ error**2 + np.sum((theta / width) ** 2))
@@ -116,7 +119,7 @@ def adapt(one: Twin, record: Record, seconds: float = SECONDS, prior: Doubt | No
     doubt = Doubt(float(capacity * spread[0]), float(resistance * spread[1]), float(spread[2]))
     found = Condition(float(capacity), float(resistance), float(theta[2]), doubt, seconds)
     card = one.card | {"adapted": f"{record.label}, {found}"}
-    return replace(one, model=Aged.of(one.model, capacity, resistance, theta[2]), card=card), found
+    return replace(one, model=Aged.of(one.model, capacity, resistance, theta[2], steep * theta[2]), card=card), found
 
 
 def rest_of(record: Record, seconds: float = SECONDS) -> Record:
@@ -126,11 +129,13 @@ def rest_of(record: Record, seconds: float = SECONDS) -> Record:
 
 
 @jax.jit(static_argnames="cell")
-def _simulated(model: Any, cell: Any, theta: jax.Array, start: Start, inputs: Input) -> tuple[jax.Array, jax.Array]:
+def _simulated(
+    model: Any, cell: Any, steep: Any, theta: jax.Array, start: Start, inputs: Input
+) -> tuple[jax.Array, jax.Array]:
     """Voltage [time] and its derivatives [time, 3]."""
 
     def simulate(theta: jax.Array) -> jax.Array:
-        aged = Bounded.of(Aged(model, jnp.exp(theta[0]), jnp.exp(theta[1]), theta[2]), cell)
+        aged = Bounded.of(Aged(model, jnp.exp(theta[0]), jnp.exp(theta[1]), theta[2], steep * theta[2]), cell)
         return run(aged, aged.init(start), inputs)[1].voltage
 
     return simulate(theta), jax.jacfwd(simulate)(theta)

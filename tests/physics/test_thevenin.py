@@ -13,8 +13,10 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 import reference
+from celltwin.data.record import Cell
 from celltwin.interface import Input, Start, inputs_of, run, simulate, simulate_records, start_of
 from celltwin.physics.circuit import Circuit
+from celltwin.physics.operation import rested
 from celltwin.physics.thevenin import LARGEST_SHIFT, Core, Thevenin, Wake
 
 f32 = jnp.float32
@@ -55,14 +57,14 @@ def tables(pairs=2, temperatures=(0.0, 25.0), transfer=True, modes=0):
 
 
 @cache
-def built(core=False, wake=False, slow_tau=False, cold_reach=0.0, **parts):
+def built(core=False, wake=None, slow_tau=False, cold_reach=0.0, **parts):
     """A circuit with or without each of its parts."""
     model = Thevenin.of(tables(**parts))
     each = jnp.zeros(len(model.temperatures), f32)
     return replace(
         model,
         core=Core(jnp.log(2.0) + each, jnp.log(f32(100.0))) if core else None,
-        wake=Wake(0.5 + each, 0.1 + each) if wake else None,
+        wake={None: None, "old": Wake(0.5 + each, 0.1 + each), "new": Wake(2.0 + each, 0.1 + each, (1.0, 1.0))}[wake],
         log_tau=model.log_tau[:, :1] if slow_tau else model.log_tau,
         cold_reach=cold_reach,
     )
@@ -75,7 +77,7 @@ PARTS = st.fixed_dictionaries(
         "transfer": st.booleans(),
         "modes": st.integers(0, 2),
         "core": st.booleans(),
-        "wake": st.booleans(),
+        "wake": st.sampled_from([None, "old", "new"]),
         "slow_tau": st.booleans(),
         "cold_reach": st.sampled_from([0.0, 10.0, 30.0]),
     }
@@ -121,7 +123,7 @@ def test_whatever_it_consists_of_running_is_stepping_is_the_textbook(parts):
     np.testing.assert_allclose(run_through[1].voltage, reference.thevenin(model, drive()), atol=5e-5)
 
 
-EVERYTHING = {"modes": 2, "core": True, "wake": True}
+EVERYTHING = {"modes": 2, "core": True, "wake": "new"}
 
 
 def test_in_double_precision_it_is_the_textbook(in_double):
@@ -269,3 +271,18 @@ def test_before_training_a_rested_voltage_above_the_curve_is_charge_by_its_slope
     warm, cold = Wake.of(1.25, np.array([0.02, 0.25]), 3.0).gain
     assert warm == pytest.approx(1.0 / 1.25, rel=0.02)  # 10 mV are 0.8 % of charge
     assert cold < 0.6 * warm  # where half of the excess may be what is left of an overpotential
+
+
+def test_a_rest_is_found_where_charge_is_read_from_the_voltage():
+    """The voltage of a rest is looked for: a circuit that takes any voltage for charge agrees with each."""
+    model = replace(built(), wake=Wake(jnp.full(2, 5.0, "f4"), jnp.full(2, 0.1, "f4"), (5.0, 5.0)))
+    cell = Cell("known", 1.0, (2.5, 4.3), 1.0)
+    for soc in (0.1, 0.5, 1.0):
+        curve = float(model.ocv(jnp.float32(soc), jnp.float32(20.0)))
+        start = rested(model, cell, soc, 20.0)
+        assert float(start.voltage) == pytest.approx(curve, abs=1e-4)
+        assert float(model.init(start).shift) == pytest.approx(0.0, abs=1e-4)
+        usual, more = (model.init(start._replace(voltage=start.voltage + x)).shift for x in (0.009, 0.03))
+        assert float(usual) == pytest.approx(0.0, abs=1e-4)  # within the offset of 10 mV
+        moved = float(model.ocv(soc + more, jnp.float32(20.0)))
+        assert curve + 1e-3 < moved < curve + 0.03  # and no further than to what was seen

@@ -27,12 +27,13 @@ from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Start, run
 from celltwin.learning.plan import Plan
 from celltwin.physics.tables import temperature_nodes
+from celltwin.physics.thevenin import unread
 
 CHARGES = 11  # nodes of the grid over state of charge
 LOADED = 20  # steps of a minute under load
 PERIOD = 3.0  # s
 SPLIT = 10.0  # s, the step that is cut in two
-RESTING = 4  # times that a rested cell's voltage is looked for
+RESTING = 12  # times that a rested cell's voltage is looked for
 
 
 class Violations(NamedTuple):
@@ -76,12 +77,12 @@ def rested(model: Any, soc: Array, temperature: Array, capacity: Array, voltage:
     """
     zero = 0.0 * soc
 
-    def woken(voltage: Array) -> Any:
+    def woken(model: Any, voltage: Array) -> Any:
         return model.init(Start(voltage, zero, temperature, soc, capacity))
 
-    for _ in range(RESTING):
-        voltage = model.step(woken(voltage), Input(zero, temperature, zero))[1].voltage
-    return woken(voltage), voltage
+    for which in (unread(model), *[model] * RESTING):
+        voltage = which.step(woken(which, voltage), Input(zero, temperature, zero))[1].voltage
+    return woken(model, voltage), voltage
 
 
 def violations(model: Any, grid: Grid) -> Violations:

@@ -41,6 +41,7 @@ from celltwin.physics.demand import (
 )
 from celltwin.physics.outcome import Ended, Operated, failure_of, log_of
 from celltwin.physics.phrase import parse
+from celltwin.physics.thevenin import unread
 
 __all__ = [
     "ConstantCurrent",
@@ -66,11 +67,11 @@ def rested(model: Any, cell: Cell, soc: float = 1.0, temperature: float = 25.0, 
         jnp.asarray(x, dtype) for x in (0.0, temperature, soc, cell.reference_capacity_ah)
     )
     shown, voltage = np.inf, float(np.mean(cell.voltage_limits_volt))
-    for _ in range(30):  # what a model wakes with may depend on the voltage that it is shown
+    for which in (unread(model), *[model] * 60):  # what a model wakes with may depend on the voltage that it is shown
         if abs(shown - voltage) < 1e-6:
             break
         shown, start = voltage, Start(jnp.asarray(voltage, dtype), zero, degrees, charged, capacity)
-        voltage = float(_first(model, start, degrees)[1].voltage)
+        voltage = float(_first(which, start, degrees)[1].voltage)
     return Start(jnp.asarray(voltage, dtype), zero, degrees, charged, capacity)
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -61,6 +61,9 @@ LARGEST_SHIFT = 0.03
 COUNTED = 0.005  # fraction of charge by which a counter is usually wrong
 UNRESTED_RATE = 0.01  # 1/h: what is left at rest of an overpotential is that of C/100
 WAKE_UNIT = 0.1  # V
+SPAN = 0.03  # fraction of charge below the start: where the slope of the curve is taken
+MOST = 0.8  # share of an excess that a shift may explain
+FLATTEST = 0.1  # V, the least slope of a curve that a charge is read from
 THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: about 2RT/F
 
 
@@ -88,7 +91,7 @@ class Wake(eqx.Module):
     """
 
     gain: Array  # [temperatures] 1/V
-    offset: Array  # [temperatures] in WAKE_UNIT
+    offset: Array  # [temperatures] in WAKE_UNIT: the excess that is usual after a charge
     usual: tuple[float, ...] = eqx.field(static=True, default=())  # 1/V, the gain before records told
 
     @classmethod
@@ -98,10 +101,31 @@ class Wake(eqx.Module):
         return cls(jnp.asarray(usual, np.float32), jnp.zeros(len(usual), np.float32), tuple(usual.tolist()))
 
     def penalty(self) -> Array:
-        """Prior in V^2: a gain that is the usual one, or between temperatures of a kind, and no offset."""
-        usual = jnp.asarray(self.usual, self.gain.dtype)
-        away = _square(self.gain / usual - 1.0) if self.usual else _square(jnp.diff(self.gain))
-        return 1e-5 * (away + _square(self.offset))
+        """Prior in V^2: a gain that is the usual one, and no offset."""
+        usual = jnp.asarray(self.usual or 1.0, self.gain.dtype)
+        return 1e-5 * (_square(self.gain / usual - 1.0) + _square(self.offset))
+
+    def shift(self, excess: Array, slope: Array, warm: Array) -> Array:
+        """By how much (fraction) the curve is read beside at a start at rest, `excess` (V) above it.
+
+        Between the curve and what is usual after a charge, an excess is what has yet to relax, and tells nothing; what
+        is beyond is charge, but never more than most of what the slope (V) of the curve explains. So a cell that wakes
+        on its curve stays on it.
+        """
+        gain, offset = self.gain @ warm, WAKE_UNIT * (self.offset @ warm)
+        if not self.usual:  # a twin of before, as it was
+            return gain * (excess - offset)
+        beyond = excess - jnp.clip(excess, jnp.minimum(offset, 0.0), jnp.maximum(offset, 0.0))
+        return jnp.minimum(gain, MOST / jnp.maximum(slope, FLATTEST)) * beyond
+
+
+def unread(model: Any) -> Any:
+    """A model whose circuits read no charge from the first voltage: for a rest, whose voltage is what is looked for."""
+    return jax.tree.map(
+        lambda part: replace(part, gain=0.0 * part.gain) if isinstance(part, Wake) else part,
+        model,
+        is_leaf=lambda part: isinstance(part, Wake),
+    )
 
 
 class Adjustment(NamedTuple):
@@ -214,8 +238,8 @@ class Thevenin(eqx.Module):
         shift = zero
         if self.wake is not None:
             warm = warmth(start.temperature, self.temperatures, zero.dtype)
-            moved = rested * (self.wake.gain @ warm) * (excess - WAKE_UNIT * (self.wake.offset @ warm))
-            shift = jnp.clip(moved, -LARGEST_SHIFT, LARGEST_SHIFT)
+            rise = self.ocv(start.soc, start.temperature) - self.ocv(start.soc - SPAN, start.temperature)
+            shift = jnp.clip(rested * self.wake.shift(excess, rise / SPAN, warm), -LARGEST_SHIFT, LARGEST_SHIFT)
         side = jnp.zeros(0, start.soc.dtype)
         if self.hysteresis is not None:
             side = self.hysteresis.init(start.soc, rested * excess)
@@ -331,7 +355,7 @@ def _slope_at_top(voltage: np.ndarray, records: Sequence[Record]) -> float:
     """Mean slope (V) of a curve at OCV_NODES over the last twentieth of the charge that records reach."""
     top = max(float(np.max(record.soc)) for record in records)
     high, low = interpolation(np.array([top, top - 0.05]), OCV_NODES) @ voltage
-    return max(20.0 * float(high - low), 0.1)
+    return max(20.0 * float(high - low), FLATTEST)
 
 
 def _square(x: Array) -> Array:
