@@ -137,7 +137,8 @@ class Circuit(torch.nn.Module):
 
     def __init__(self, circuit) -> None:
         super().__init__()
-        assert circuit.hysteresis is None and circuit.log_tau.shape[1] == 1
+        assert circuit.hysteresis is None
+        assert circuit.log_tau.shape[1] == 1  # no table over the charge
         self.pairs, self.nodes = circuit.pairs, tensor(circuit.soc_nodes)
         axis, onto = reaching(circuit.temperatures, circuit.cold_reach)
         self.axis, self.onto = tensor(axis), torch.eye(len(axis)) if onto is None else tensor(onto).T
@@ -166,7 +167,8 @@ class Circuit(torch.nn.Module):
         core = recurrence(cool, warmed[..., None], torch.zeros(len(soc), 1))[..., 0]
         warm = self.warm(temperature + core)
         weights = (hat(soc, self.nodes)[..., :, None] * warm[..., None, :]).flatten(-2)
-        return torch.exp(weights @ self.log_resistance), torch.exp(warm @ self.log_tau), torch.exp(warm @ self.log_scale)
+        tau, scale = torch.exp(warm @ self.log_tau), torch.exp(warm @ self.log_scale)
+        return torch.exp(weights @ self.log_resistance), tau, scale
 
     def forward(self, seen, on_resistance=1.0, on_tau=1.0, shift=0.0) -> tuple[Tensor, Tensor]:
         """Voltage, and the pairs' overpotentials, from rest; with factors on the tables and a shift of the curve."""

@@ -1,14 +1,15 @@
 """How fast models train here and in PyTorch: the same networks, lanes and chunks, on the same cores, in one run.
 
     pip install . && pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
-    python benchmarks/training.py [--seconds 15] [--rounds 3]
+    taskset -c 0 python benchmarks/training.py [--seconds 15] [--rounds 3] [--models narx hybrid ...]
 
 One update: 40 lanes of 250 samples, simulated in closed loop from the carried state, the gradient of the squared error
 and a step of Adam with clipping. celltwin's is the update that `fit` runs, which gathers chunks and averages weights.
-PyTorch's are written as one would: `nn.LSTM` and `nn.GRU` over the whole chunk, since nothing is fed back in
-them, and a loop over samples for the NARX, which is fed its own answer. Its features are made beforehand, which is not
-counted. The weights of the LSTM and the NARX are copied over and both must answer alike; `nn.GRU` resets after its
-matrix and not before, as many weights and as much work. Figures are medians of samples a second over paired rounds.
+PyTorch's are in `torch_models.py`. Their features, with trust, charge and the voltage of the static model, are made
+beforehand, which is not counted; a hybrid's circuit is simulated in each update, without gradient. Weights are copied
+over and both must answer alike; `nn.GRU` resets after its matrix and not before, as many weights and as much work.
+Figures are medians of samples a second over paired rounds. Pinned to one core, neither waits for threads that others
+hold up, which on a busy machine costs PyTorch most of its time.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=NAMES, choices=NAMES)
     options = parser.parse_args()
-    records = datasets.load("demo").split().train[:8]
+    records = datasets.load("demo").split().train
     records = tuple(record for record in records if np.allclose(record.dt[1:], 1.0))
     print(f"{'model':<16}{'celltwin':>12}{'PyTorch':>12}{'ratio':>8}{'apart / mV':>12}   samples a second")
     for name in options.models:
