@@ -167,9 +167,9 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
         table = [
             [
                 row["set"],
-                row["heard"],
+                str(row["heard"]),
                 number_text(row["rmse"], 1),
-                number_text(row["rmse_as_told"], 1),
+                number_text(row.get("rmse_as_told"), 1),  # runs of before have none
                 f"{100 * row['weakest_right']:.0f} %",
                 "–" if row["end_within_1_percent"] is None else f"{100 * row['end_within_1_percent']:.0f} %",
                 number_text(row["packs"], 0),
@@ -187,7 +187,7 @@ def _sections(metrics: dict[str, Any], shown: Any) -> list[Section]:
             [
                 row["fault"],
                 number_text(row["size"], 2),
-                row["known_by"],
+                row.get("known_by", "told"),
                 f"{100 * row['detected']:.0f} %",
                 f"{100 * row['located']:.0f} %",
                 ", ".join(f"{width}p {100 * v:.0f} %" for width, v in row["detected_by_cells_in_parallel"].items()),
