@@ -133,5 +133,5 @@ def test_a_circuit_that_reads_its_charge_from_the_first_voltage_does_not_take_a_
             Aged.of(one.model, soc=moved, volts=voltage[0] - voltage[1]),
         )
     )
-    assert both == pytest.approx(plain, abs=5e-4)
     assert alone > plain + 1e-3
+    assert abs(both - plain) < 0.3 * (alone - plain)

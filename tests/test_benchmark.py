@@ -51,7 +51,7 @@ def test_metrics_have_their_schema(finished_run, dataset):
     out, returned = finished_run
     metrics = files.read_json(out / "metrics.json")
     assert metrics == returned
-    assert set(metrics) == {"task", "celltwin", "created", "seconds", "dataset", "models"}
+    assert set(metrics) == {"task", "celltwin", "created", "seconds", "quick", "dataset", "models"}
     assert metrics["task"] == "voltage"
     assert metrics["dataset"]["cell"]["reference_capacity_ah"] == 1.0
     assert metrics["dataset"]["split"] == jobs.labels(dataset.split())
