@@ -4,8 +4,10 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +71,14 @@ def server(tmp_path_factory):
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert found, "the studio did not start"
+    address, patience = urlsplit(found[0]), time.monotonic() + 60.0
+    while True:  # it says where before it listens there
+        try:
+            socket.create_connection((address.hostname, address.port), timeout=5.0).close()
+            break
+        except ConnectionRefusedError:
+            assert time.monotonic() < patience, "the studio does not listen"
+            time.sleep(0.1)
     yield Server(found[0], process, folder)
     process.stdout.close()
     process.terminate()
