@@ -233,7 +233,7 @@ def _faults(dataset: Dataset, model: Any, rounds: int, tell: Say) -> list[dict[s
         seeds = [seed + 1000 * n for n in range(rounds)]
         logs = [log for s in seeds for log in study.faulty(dataset, FAULTS.get(kind), names, s)]
         before = [log for s in seeds for log in study.faulty(dataset, None, names, s, day=1)]
-        ways = {"told": logs, "an earlier discharge": adapting.remembered(model, logs, before)}
+        ways = {"told": logs, adapting.EARLIER: adapting.remembered(model, logs, before)}
         outputs = {way: predict(model, known, together=len(names)) for way, known in ways.items()}
         return {way: [score.signs(*pair) for pair in zip(logs, out, strict=True)] for way, out in outputs.items()}, logs
 

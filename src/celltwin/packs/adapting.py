@@ -30,7 +30,7 @@ LASTING = np.array([1.0, 1.0, 0.0])  # what of theta is still true on another da
 SLIGHT = np.array([0.01, 0.05, 0.002])  # for slopes
 STEPS = 2
 SHARES = (0.25, 0.5, 0.75)
-NOTHING = "nothing yet"
+NOTHING, EARLIER = "nothing yet", "an earlier discharge"  # what was heard
 
 
 def adapted(model: Any, logs: Sequence[PackLog], samples: Sequence[int]) -> list[PackLog]:
@@ -86,7 +86,7 @@ def forecasts(
     nothing = [0] * len(logs)
     ways = [(NOTHING, nothing, list(logs))]
     if earlier:
-        ways.append(("an earlier discharge", nothing, remembered(model, logs, earlier)))
+        ways.append((EARLIER, nothing, remembered(model, logs, earlier)))
     for share in SHARES:
         samples = [max(2, int(share * last)) for last in until]
         ways.append((f"{100 * share:.0f} %", samples, adapted(model, logs, samples)))

@@ -18,9 +18,7 @@ from celltwin.physics.circuit import Circuit
 TRAINED = ("4s2p", "6s1p", "5s3p", "8s2p", "10s1p", "12s3p")
 LARGE = "96s2p"
 OTHERS = ("16s4p", "20s1p", "3p+2p+4s2p", "2p7s", "24s2p", "7s5p")
-
-
-KNOWN, OTHER = "known topologies", "other topologies"
+KNOWN, OTHER = "known topologies", "other topologies"  # than those of training
 
 
 class Sides(NamedTuple):

@@ -31,6 +31,7 @@ from celltwin.files import plain
 from celltwin.learning.bands import LEVEL
 
 Section = tuple[str, str, str, str]  # name, heading, text below it, content as HTML
+QUICK = "quick: a fifth of what is due, to try out and not to judge"
 Tile = tuple[str, str, str]  # name, value, note
 
 CLOSED_LOOP = (
@@ -94,9 +95,6 @@ def _verdict_html(metrics: Metrics, findings: Sequence[Finding]) -> str:
             cost_tile(best),
         ]
     return verdict_html(tiles, findings)
-
-
-QUICK = "quick: a fifth of what is due, to try out and not to judge"
 
 
 def cost_tile(best: ModelFacts) -> Tile:
