@@ -39,8 +39,8 @@ from celltwin.interface import (
     unknown_start,
 )
 from celltwin.learning.bands import Bands
-from celltwin.learning.physics import rested
 from celltwin.models.bounds import Bounded, BoundedEstimator
+from celltwin.physics.rest import at_rest
 
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
@@ -224,7 +224,7 @@ def _probe(model: Any, soc: jax.Array, degrees: jax.Array, cell: Cell) -> tuple[
     def respond(soc: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         one = jnp.ones((), soc.dtype)
         capacity, current = cell.reference_capacity_ah * one, -cell.nominal_capacity_ah * one
-        state, ocv = rested(model, soc, degrees, capacity, float(np.mean(cell.voltage_limits_volt)) * one)
+        state, ocv = at_rest(model, soc, degrees, capacity, float(np.mean(cell.voltage_limits_volt)) * one)
         load = Input(*(jnp.full(PROBE_SECONDS, value) for value in (current, degrees, one)))
         voltage = run(model, state, load)[1].voltage
         return ocv, (voltage[0] - ocv) / current, (voltage[-1] - ocv) / current

@@ -13,11 +13,12 @@ from celltwin import models
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split
 from celltwin.estimators.observer import Observer
+from celltwin.estimators.pulling import Gated, Map
 from celltwin.interface import Measurement, estimate_records, measurements_of, unknown_start
 from celltwin.learning import training
 from celltwin.learning.plan import Plan
 
-NAMES = ("soc-coulomb", "soc-ocv", "soc-observer", "soc-fused")
+NAMES = ("soc-coulomb", "soc-ocv", "soc-observer", "soc-fused", "soc-fused-convlstm")
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +115,23 @@ def test_the_curve_is_read_anew_at_every_sample(made, record):
     assert np.abs(estimated.soc - record.soc).mean() < 0.06
 
 
-@pytest.mark.parametrize("name", ["soc-observer", "soc-fused"])
-def test_an_observer_finds_the_charge_after_little_training(name, split, twins):
+def small(inputs, past, key):
+    return Gated.create(inputs, past, key, hidden=8)
+
+
+def small_map(inputs, past, key):
+    return Map.create(inputs, past, key, scales=4, hidden=4, width=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "network"), [("soc-observer", small), ("soc-fused", small), ("soc-fused-convlstm", small_map)]
+)
+def test_an_observer_finds_the_charge_after_little_training(name, network, split, twins):
     train = tuple(reference.drive(f"t{seed}", seed=seed, samples=500) for seed in (11, 12, 13))
     test = reference.drive("held out", seed=14, samples=500).between(200)
     domain = Domain.of(train)
-    base = twins["thevenin"].model if name == "soc-fused" else None
-    start = Observer.create(train, domain, jax.random.key(0), base, hidden=8)
+    base = twins["thevenin"].model if models.family(name).base else None
+    start = Observer.create(train, domain, jax.random.key(0), base, network)
     plan = Plan(adam_rounds=3, updates=60, lanes=12, chunk=50, episode=4, learning_rate=1e-2)
     fitted = training.fit(start, Split(train, (), ()), plan, task="soc")
     before, after = (np.abs(estimate_records(m, [test])[0].soc - test.soc).mean() for m in (start, fitted.model))
@@ -131,7 +142,7 @@ def test_an_observer_finds_the_charge_after_little_training(name, split, twins):
 def test_a_current_offset_is_found(split):
     """With a voltage to be trusted, the filter's second state takes up what is wrong with the current sensor."""
     train = tuple(reference.drive(f"t{seed}", seed=seed, samples=600, period=5.0) for seed in (11, 12, 13))
-    observer = Observer.create(train, Domain.of(train), jax.random.key(0), hidden=8)
+    observer = Observer.create(train, Domain.of(train), jax.random.key(0), network=small)
     plan = Plan(adam_rounds=3, updates=60, lanes=12, chunk=50, episode=8, learning_rate=1e-2)
     observer = training.fit(observer, Split(train, (), ()), plan, task="soc").model
     clean = train[0]

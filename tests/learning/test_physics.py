@@ -8,11 +8,12 @@ import pytest
 
 from celltwin.errors import CelltwinError
 from celltwin.interface import Output
-from celltwin.learning.physics import Physics, Violations, grid_of, rested, violations
+from celltwin.learning.physics import Physics, Violations, grid_of, violations
 from celltwin.learning.plan import Plan
 from celltwin.learning.training import fit
 from celltwin.models.baselines import Ohmic
 from celltwin.physics.charge import advance, full_of
+from celltwin.physics.rest import at_rest
 
 seen = jax.jit(violations)
 
@@ -68,8 +69,8 @@ def test_each_violation_is_found_with_its_size(grid):
 def test_a_rested_cell_shows_what_it_woke_with(twins):
     for name in ("thevenin", "narx", "koopman", "subnet", "circuit-neural"):
         start = map(jnp.float32, (0.6, 20.0, 1.0, 3.5))
-        _, voltage = rested(twins[name].model, *start)
-        again = rested(twins[name].model, *map(jnp.float32, (0.6, 20.0, 1.0)), voltage)[1]
+        _, voltage = at_rest(twins[name].model, *start)
+        again = at_rest(twins[name].model, *map(jnp.float32, (0.6, 20.0, 1.0)), voltage)[1]
         assert float(again) == pytest.approx(float(voltage), abs=2e-3), name
         assert 3.0 < float(voltage) < 4.3, name
 

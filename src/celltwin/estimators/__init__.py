@@ -14,6 +14,7 @@ from celltwin.estimators.kalman import Kalman
 from celltwin.estimators.linear_recurrent import LinearRecurrent
 from celltwin.estimators.lstm import Lstm
 from celltwin.estimators.observer import Observer
+from celltwin.estimators.pulling import Map
 from celltwin.estimators.tcn import Tcn
 from celltwin.learning.plan import Plan
 from celltwin.models import Family, register
@@ -82,6 +83,16 @@ register(
         "soc-fused",
         "observer that also sees the Thevenin circuit's surprise at its estimate",
         lambda records, domain, key, base: Observer.create(records, domain, key, base),
+        OBSERVER,
+        base="thevenin",
+        task=TASK,
+    )
+)
+register(
+    Family(
+        "soc-fused-convlstm",
+        "soc-fused whose network is a ConvLSTM over a map of time scales",
+        lambda records, domain, key, base: Observer.create(records, domain, key, base, Map.create),
         OBSERVER,
         base="thevenin",
         task=TASK,

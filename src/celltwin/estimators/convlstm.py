@@ -62,6 +62,31 @@ def patches(rows: Array, reach: int) -> Array:
     return jnp.concatenate([padded[i : i + rows.shape[0]] for i in range(2 * reach + 1)], axis=1)
 
 
+def trail(means: Array, fresh: Array, now: Array, dt: Array, scales: tuple[float, ...]) -> tuple[Array, Array]:
+    """Trailing means [scales, signals] and shares older than the start [scales], after `now` [signals] held over dt."""
+    means = jax.vmap(remember, (1, 0, None, None), 1)(means, now, dt, scales)
+    return means, fresh * jnp.exp(-dt / jnp.asarray(scales, means.dtype))
+
+
+def convolve(
+    gates: Dense,
+    rows: Array,
+    state: tuple[Array, Array],
+    dt: Array,
+    scales: tuple[float, ...],
+    reach: int,
+    everywhere: Array | float = 0.0,
+) -> tuple[Array, Array]:
+    """Hidden map and cells [scales, hidden] after a step of dt (s) in which the map showed rows [scales, channels].
+
+    Each row runs on the clock of its time scale (s); `everywhere` [4 hidden] goes into the gates of all rows alike.
+    """
+    hidden, cell = state
+    looked = patches(jnp.concatenate([rows, hidden], axis=1), reach)
+    clock = dt / jnp.asarray(scales, cell.dtype)
+    return lstm(looked @ gates.weight.T + gates.bias + everywhere, cell, clock[:, None])
+
+
 class ConvLstm(eqx.Module):
     """One convolutional LSTM layer on the map of features by time scales."""
 
@@ -117,18 +142,13 @@ class ConvLstm(eqx.Module):
     def look(self, state: ConvLstmState, y: Measurement) -> tuple[ConvLstmState, Look]:
         """The state whose signals and means have seen the sample, and what is to be made of it."""
         seen, _ = watch(state.seen, y)
-        means = jax.vmap(remember, (1, 0, None, None), 1)(state.means, self.now(seen), y.dt, self.scales)
-        fresh = state.fresh * jnp.exp(-y.dt / jnp.asarray(self.scales, means.dtype))
+        means, fresh = trail(state.means, state.fresh, self.now(seen), y.dt, self.scales)
         look = Look(self.rows(seen, means, fresh), features(seen, self.domain), y.dt)
         return state._replace(seen=seen, means=means, fresh=fresh), look
 
     def recur(self, state: tuple[Array, Array], look: Look) -> tuple[Array, Array]:
         """The hidden map and the cells [scales, hidden] after a step."""
-        hidden, cell = state
-        looked = patches(jnp.concatenate([look.rows, hidden], axis=1), self.reach)
-        sums = looked @ self.gates.weight.T + self.gates.bias
-        clock = look.dt / jnp.asarray(self.scales, cell.dtype)
-        return lstm(sums, cell, clock[:, None])
+        return convolve(self.gates, look.rows, state, look.dt, self.scales, self.reach)
 
     def read(self, hidden: Array, look: Look) -> Estimate:
         """The estimate from the hidden map."""

@@ -1,7 +1,7 @@
 """Observer: a charge counter that a network pulls, by as much as each of them can be trusted.
 
     x = (soc, b)    soc <- soc + (I - b Q/h) dt / Q    b the offset of the current sensor, in C
-    z = m a(h) + (1 - m) (soc + (V - V_circuit) / U')    r = variance of z        h a gated recurrent unit
+    z = m a(h) + (1 - m) (soc + (V - V_circuit) / U')    r = variance of z        h a network's memory
     K = P C' / (C P C' + r)    x <- x + K (z - soc)    P <- (1 - K C) P
 
 The counter is exact and drifts; the network knows the state of charge only roughly, but from anywhere. A Kalman filter
@@ -10,16 +10,17 @@ opinion r of it as the noise (both learned, through the filter, end to end). So 
 later, and large again where the voltage tells much. With a circuit, the network also sees by how much the
 measured voltage differs from that of the circuit at the estimate, and the state of charge that would explain it.
 
-The stated standard deviation is that of the filter, calibrated by two more outputs of the network.
+The stated standard deviation is that of the filter, calibrated by two more outputs of the network, which is a gated
+recurrent unit or a ConvLSTM (celltwin.estimators.pulling).
 
 Sources: R. E. Kalman, J. Basic Eng. 82 (1960) 35; learned gains: G. Revach et al., KalmanNet, IEEE Trans. Signal
-Process. 70 (2022) 1532; gated unit: Cho et al., EMNLP 2014.
+Process. 70 (2022) 1532.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,10 +29,11 @@ from jax import Array
 
 from celltwin.data.domain import Domain
 from celltwin.data.record import SECONDS_PER_HOUR, Record
+from celltwin.estimators.pulling import Gated, Map, Time
 from celltwin.estimators.signals import FEATURES, Signals, features, watch, woken
 from celltwin.interface import POINT, Estimate, Input, Measurement, Start
 from celltwin.models.hybrid import FixedCircuit
-from celltwin.models.layers import Dense, gru, sampling_period
+from celltwin.models.layers import sampling_period
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.tables import hat
 from celltwin.physics.thevenin import Thevenin, TheveninState
@@ -41,6 +43,7 @@ NEVER_KNOWN, STORED = 30.0, 10.0  # points, doubt of an unknown start and of a s
 OFFSET = 0.03  # C, doubt of the current sensor's offset
 WANDER = 1e-4  # C per root second, by which the offset may wander
 SMALLEST_SLOPE = 0.15  # V of OCV a unit of SOC, below which a flat curve is not divided by
+SURPRISES = 3  # of what the circuit tells, those whose past matters
 FURTHEST = 0.3  # fraction, the most that the circuit's reading differs from the estimate
 
 
@@ -56,7 +59,7 @@ class ObserverState(NamedTuple):
     charge: Charge  # the estimate
     offset: Array  # C, of the current sensor
     doubt: Doubt
-    memory: Array  # [hidden]
+    memory: Any  # of the network
     seen: Signals
     circuit: TheveninState | None
 
@@ -64,9 +67,7 @@ class ObserverState(NamedTuple):
 class Observer(eqx.Module):
     """Counter, network and, where there is one, circuit."""
 
-    gates: Dense
-    candidate: Dense
-    readout: Dense
+    network: Gated | Map
     log_wander: Array  # of soc, points per root second
     domain: Domain
     base: FixedCircuit | None
@@ -74,20 +75,23 @@ class Observer(eqx.Module):
 
     @classmethod
     def create(
-        cls, records: Sequence[Record], domain: Domain, key: Array, circuit: Thevenin | None = None, hidden: int = 48
+        cls,
+        records: Sequence[Record],
+        domain: Domain,
+        key: Array,
+        circuit: Thevenin | None = None,
+        network: Callable[[int, int, Array], Gated | Map] | None = None,
     ) -> Observer:
-        """An observer to be trained. With `circuit`, one that looks at its voltage too."""
-        keys = jax.random.split(key, 3)
+        """An observer to be trained. With `circuit`, one that looks at its voltage too.
+
+        `network` makes the network from the number of its inputs, of those whose past matters, and a key: a gated
+        recurrent unit if not given.
+        """
         inputs = FEATURES + len(SOC_FEATURES) + 2 + (0 if circuit is None else 5 + circuit.pairs)
-        gates = Dense.create(inputs + hidden, 2 * hidden, keys[0], gain=0.7)
-        # Update gates open onto time constants from two seconds to a quarter of an hour.
-        slow = jnp.linspace(jnp.log(2.0), jnp.log(900.0), hidden)
-        gates = Dense(gates.weight.at[:hidden].multiply(0.3), gates.bias.at[:hidden].set(-slow))
-        candidate = Dense.create(inputs + hidden, hidden, keys[1])
-        readout = Dense.create(hidden + inputs, 5, keys[2], gain=0.1)
-        readout = Dense(readout.weight, jnp.asarray([0.5, 0.0, 2.0, 0.0, -1.0]))
+        past = 2 if circuit is None else 2 + SURPRISES
         base = None if circuit is None else FixedCircuit(circuit)
-        return cls(gates, candidate, readout, jnp.asarray(-4.0), domain, base, sampling_period(records))
+        made = (network or Gated.create)(inputs, past, key)
+        return cls(made, jnp.asarray(-4.0), domain, base, sampling_period(records))
 
     def init(self, start: Start) -> ObserverState:
         known = jnp.isfinite(start.soc)
@@ -98,7 +102,7 @@ class Observer(eqx.Module):
         if self.base is not None:
             circuit = self.base.circuit.init(start._replace(soc=soc))
             circuit = circuit._replace(shift=0.0 * soc)  # the first voltage is no news twice
-        memory = jnp.zeros(self.candidate.bias.shape, soc.dtype)
+        memory = self.network.start(soc.dtype)
         return ObserverState(full_of(soc, start.capacity), 0.0 * soc, doubt, memory, woken(start), circuit)
 
     def step(self, state: ObserverState, y: Measurement) -> tuple[ObserverState, Estimate]:
@@ -119,8 +123,10 @@ class Observer(eqx.Module):
 
         # What the network sees: sensors, the estimate, its doubt and what the circuit makes of them.
         soc = charge.soc
+        sensed = features(seen, self.domain)
+        past = sensed[:2]
         inputs = [
-            features(seen, self.domain),
+            sensed,
             hat(soc, jnp.asarray(SOC_FEATURES, soc.dtype)),
             jnp.stack([0.5 * jnp.log(doubt.soc + 1e-4), state.offset / OFFSET]),
         ]
@@ -129,11 +135,11 @@ class Observer(eqx.Module):
             assert state.circuit is not None
             circuit, explained, extra = self._consult(state.circuit._replace(charge=state.charge), seen, u)
             inputs.append(extra)
-        x = jnp.concatenate(inputs)
-        update, reset = jnp.split(self.gates(jnp.concatenate([x, state.memory])), 2)
+            past = jnp.concatenate([past, extra[:SURPRISES]])
         # Without a voltage there is nothing to remember: a step of no length.
-        memory = gru(self.candidate, x, state.memory, update, reset, jnp.where(measured, u.dt / self.period, 0.0))
-        reading, mix, log_noise, log_times, log_floor = self.readout(jnp.concatenate([memory, x]))
+        time = Time(jnp.where(measured, u.dt, 0.0), self.period, first)
+        memory, said = self.network(state.memory, jnp.concatenate(inputs), past, time)
+        reading, mix, log_noise, log_times, log_floor = said
 
         # Correct: the reading as a measurement, worth as much as the time it stands for.
         mix = jax.nn.sigmoid(mix)

@@ -24,16 +24,15 @@ from jax import Array
 
 from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, Start, run
+from celltwin.interface import Input, run
 from celltwin.learning.plan import Plan
+from celltwin.physics.rest import at_rest
 from celltwin.physics.tables import temperature_nodes
-from celltwin.physics.thevenin import unread
 
 CHARGES = 11  # nodes of the grid over state of charge
 LOADED = 20  # steps of a minute under load
 PERIOD = 3.0  # s
 SPLIT = 10.0  # s, the step that is cut in two
-RESTING = 12  # times that a rested cell's voltage is looked for
 
 
 class Violations(NamedTuple):
@@ -70,21 +69,6 @@ def grid_of(records: Sequence[Record]) -> Grid:
     return Grid(*(jnp.asarray(a, np.float32) for a in arrays))
 
 
-def rested(model: Any, soc: Array, temperature: Array, capacity: Array, voltage: Array) -> tuple[Any, Array]:
-    """State and open-circuit voltage (V) of a rested cell, all scalars: it wakes with the voltage that it shows.
-
-    `voltage` is where the search starts.
-    """
-    zero = 0.0 * soc
-
-    def woken(model: Any, voltage: Array) -> Any:
-        return model.init(Start(voltage, zero, temperature, soc, capacity))
-
-    for which in (unread(model), *[model] * RESTING):
-        voltage = which.step(woken(which, voltage), Input(zero, temperature, zero))[1].voltage
-    return woken(model, voltage), voltage
-
-
 def violations(model: Any, grid: Grid) -> Violations:
     """By how much a model does what a cell cannot, over the grid."""
 
@@ -94,7 +78,7 @@ def violations(model: Any, grid: Grid) -> Violations:
         return state, output.voltage
 
     def at(soc: Array, temperature: Array) -> tuple[Array, Array, Array]:
-        state, ocv = rested(model, soc, temperature, grid.capacity, grid.voltage)
+        state, ocv = at_rest(model, soc, temperature, grid.capacity, grid.voltage)
 
         def loaded(sign: Array) -> tuple[Array, Array]:
             current = sign * grid.current

@@ -41,7 +41,7 @@ from celltwin.physics.demand import (
 )
 from celltwin.physics.outcome import Ended, Operated, failure_of, log_of
 from celltwin.physics.phrase import parse
-from celltwin.physics.thevenin import unread
+from celltwin.physics.rest import at_rest
 
 __all__ = [
     "ConstantCurrent",
@@ -63,16 +63,11 @@ LARGEST = 100.0  # 1/h: no current beyond this many capacities an hour is looked
 
 def rested(model: Any, cell: Cell, soc: float = 1.0, temperature: float = 25.0, dtype: Any = np.float32) -> Start:
     """The start of a cell long at rest at `soc` (fraction) and `temperature` (degC): it shows the model's own OCV."""
-    zero, degrees, charged, capacity = (
-        jnp.asarray(x, dtype) for x in (0.0, temperature, soc, cell.reference_capacity_ah)
-    )
-    shown, voltage = np.inf, float(np.mean(cell.voltage_limits_volt))
-    for which in (unread(model), *[model] * 60):  # what a model wakes with may depend on the voltage that it is shown
-        if abs(shown - voltage) < 1e-6:
-            break
-        shown, start = voltage, Start(jnp.asarray(voltage, dtype), zero, degrees, charged, capacity)
-        voltage = float(_first(which, start, degrees)[1].voltage)
-    return Start(jnp.asarray(voltage, dtype), zero, degrees, charged, capacity)
+    middle = float(np.mean(cell.voltage_limits_volt))
+    given = (soc, temperature, cell.reference_capacity_ah, middle)
+    charged, degrees, capacity, begin = (jnp.asarray(x, dtype) for x in given)
+    _, voltage = _at_rest(model, charged, degrees, capacity, begin)
+    return Start(voltage, jnp.zeros((), dtype), degrees, charged, capacity)
 
 
 def operate(
@@ -165,6 +160,9 @@ def operate(
     )
     log = log_of(todo[: int(now.operation)], record, seen.operation, np.asarray(now.reasons))
     return Operated(record, log, seen.output, now.state)
+
+
+_at_rest = jax.jit(at_rest)
 
 
 @jax.jit
