@@ -37,7 +37,7 @@ def test_what_is_no_ensemble_is_refused(run, finished_run, tmp_path):
     folder, _ = finished_run
     for arguments, message in (
         ((folder, "ohmic"), "too few seeds of ohmic"),
-        ((folder, "soc-ekf"), "soc-ekf says soc"),
+        ((folder, "soc-ekf"), "too few seeds of soc-ekf"),
         ((tmp_path / "none", "hybrid"), "there is no experiment"),
     ):
         done = run(*arguments)

@@ -11,12 +11,12 @@ from celltwin import experiment, jobs, models, twin
 from celltwin.console import out
 from celltwin.data import datasets
 from celltwin.errors import CelltwinError
-from celltwin.evaluation import protocol
+from celltwin.learning.tasks import TASKS
 
 
 def ensemble(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of celltwin benchmark with several seeds.")],
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="One of its voltage models.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="One of its models or estimators.")],
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="TWIN", help="Default <dataset>-<model>-ensemble.twin.")
     ] = None,
@@ -26,8 +26,7 @@ def ensemble(
 ) -> None:
     """Make one twin of the seeds of a model: it answers with their mean."""
     asked = experiment.load(run)
-    if models.family(model).task != "voltage":
-        raise CelltwinError(f"{model} says {models.family(model).task}", expected="a voltage model")
+    aim = TASKS[models.family(model).task]
     found = [path for seed in asked.seed_numbers if (path := run / "twins" / f"{model}-{seed}.twin").exists()]
     if len(found) < 2:
         raise CelltwinError(
@@ -42,6 +41,6 @@ def ensemble(
     made = jobs.ensemble([twin.load(path) for path in found], parts)
     path = made.save(out_file or Path(f"{dataset.name}-{made.name}.twin"))
     if parts.validate:
-        figures = protocol.overall(protocol.evaluate(made, parts.validate))
-        out.print(f"{len(found)} seeds of {model}: validation RMSE {figures['rmse']:.1f} mV")
+        error = aim.validate(made.runner, [made.with_facts(record) for record in parts.validate])
+        out.print(f"{len(found)} seeds of {model}: validation {aim.measure} {error:.{aim.digits}f} {aim.unit}")
     out.print(f"twin: {path}", soft_wrap=True)

@@ -185,7 +185,7 @@ def with_bands(one: Twin, split: Split) -> Twin:
 
 
 def ensemble(members: Sequence[Twin], split: Split) -> Twin:
-    """One twin of the trained seeds of a voltage model, with bands of its own.
+    """One twin of the trained seeds of a model or estimator; a voltage model has bands of its own.
 
     Raises CelltwinError where they are not of one model, trained on the split's training records.
     """

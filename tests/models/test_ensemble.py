@@ -6,8 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+import celltwin.estimators  # noqa: F401  makes them known by name
+from celltwin import models
+from celltwin.data.domain import Domain
 from celltwin.errors import CelltwinError
-from celltwin.interface import inputs_of, start_of
+from celltwin.interface import estimate_records, inputs_of, measurements_of, start_of, unknown_start
 from celltwin.models.ensemble import Ensemble
 from celltwin.twin import load
 from shaking import shaken
@@ -43,6 +46,24 @@ def test_step_by_step_is_the_same_as_whole(name, twins, drives):
     _, stepped = jax.lax.scan(lambda s, u: model.step(s, u), state, inputs)
     _, whole = model.run(state, inputs)
     np.testing.assert_allclose(stepped.voltage, whole.voltage, atol=3e-6)
+
+
+@pytest.mark.parametrize("name", ["soc-fused", "soc-fnn"])
+def test_estimators_say_their_mean_and_doubt_where_they_disagree(name, split, twins, drives):
+    family, record = models.family(name), drives["5degC", "LA92"]
+    base = twins[family.base].model if family.base else None
+    one = family.create(split.train, Domain.of(split.train), jax.random.key(0), base)
+    members = [shaken(one, seed, size=0.05) for seed in range(3)]
+    model = Ensemble.of(members)
+    said, apart = estimate_records(model, [record])[0], [estimate_records(m, [record])[0] for m in members]
+    soc, std = (np.stack([getattr(each, what) for each in apart]) for what in ("soc", "std"))
+    assert np.ptp(soc, axis=0).max() > 1e-3
+    np.testing.assert_allclose(said.soc, soc.mean(axis=0), atol=3e-6)
+    np.testing.assert_allclose(said.std, np.sqrt((std**2).mean(axis=0) + soc.var(axis=0)), rtol=1e-3)
+    assert (said.std >= soc.std(axis=0) * (1 - 1e-4)).all()
+    state, y = model.init(jax.tree.map(np.float32, unknown_start(record))), measurements_of(record)
+    _, stepped = jax.lax.scan(lambda s, u: model.step(s, u), state, jax.tree.map(lambda a: a[:200], y))
+    np.testing.assert_allclose(stepped.soc, said.soc[:200], atol=1e-5)
 
 
 def test_what_members_share_is_held_once_and_comes_back_from_a_file(twins, drives, tmp_path):

@@ -42,7 +42,8 @@ class Voltage:
     """Voltage models: closed-loop simulation, errors in mV."""
 
     name = "voltage"
-    unit = "mV"
+    measure = "RMSE"
+    unit, digits = "mV", 1
     scale = 1e4  # (10 mV)^2 in 1/V^2: keeps losses and gradients near one
 
     def stack(self, records: Sequence[Record], multiple: int) -> Batch:
@@ -98,7 +99,8 @@ class StateOfCharge:
     """Estimators: unknown start, errors in points of state of charge."""
 
     name = "soc"
-    unit = "points"
+    measure = "MAE"
+    unit, digits = "points", 2
     scale = 1.0
 
     def stack(self, records: Sequence[Record], multiple: int) -> Batch:

@@ -1,6 +1,7 @@
 """Ensemble: several trained models of one family side by side, their mean for an answer.
 
-    V = mean_m V_m,  s = std_m V_m
+    V = mean_m V_m,  s = std_m V_m                                             of voltage models
+    soc = mean_m soc_m,  std^2 = mean_m (std_m^2 + (soc_m - soc)^2)            of estimators: a mixture's variance
 
 after Lakshminarayanan, Pritzel and Blundell (NeurIPS 2017). Members are trained from different seeds on the same
 records. What is the same in all of them, as the circuit under hybrids of several seeds, is held once. The spread s
@@ -20,11 +21,11 @@ import numpy as np
 from jax import Array
 
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, Output, Start, run
+from celltwin.interface import Estimate, Input, Measurement, Output, Start, run
 
 
 class Ensemble(eqx.Module):
-    """Models of one structure, vmapped; itself a model."""
+    """Models, or estimators, of one structure, vmapped; itself one."""
 
     own: Any  # arrays in which members differ, stacked: [members, ...]
     common: Any  # the rest of the model
@@ -64,14 +65,14 @@ class Ensemble(eqx.Module):
     def init(self, start: Start) -> Any:
         return self._each(lambda member, _: member.init(start), jnp.zeros(self.size))
 
-    def step(self, state: Any, u: Input) -> tuple[Any, Output]:
+    def step(self, state: Any, u: Input | Measurement) -> tuple[Any, Output | Estimate]:
         state, said = self._each(lambda member, inner: member.step(inner, u), state)
-        return state, Output(*(jnp.mean(values, axis=0) for values in said))
+        return state, _joined(said)
 
-    def run(self, state: Any, inputs: Input) -> tuple[Any, Output]:
+    def run(self, state: Any, inputs: Input | Measurement) -> tuple[Any, Output | Estimate]:
         """What scanning `step` over inputs [time] gives, by the members' own way of running a record."""
         state, said = self._each(lambda member, inner: run(member, inner, inputs), state)
-        return state, Output(*(jnp.mean(values, axis=0) for values in said))
+        return state, _joined(said)
 
     def spread(self, start: Start, inputs: Input) -> Array:
         """Standard deviation (V) of the members' voltages over a simulation: [time]."""
@@ -81,3 +82,11 @@ class Ensemble(eqx.Module):
     def _each(self, does: Callable[[Any, Any], Any], state: Any) -> Any:
         """What each member does with its state, stacked."""
         return jax.vmap(lambda own, inner: does(eqx.combine(own, self.common), inner))(self.own, state)
+
+
+def _joined(said: Output | Estimate) -> Output | Estimate:
+    """One answer from those of the members, [members, ...]."""
+    if isinstance(said, Output):
+        return Output(*(jnp.mean(values, axis=0) for values in said))
+    soc = jnp.mean(said.soc, axis=0)
+    return Estimate(soc, jnp.sqrt(jnp.mean(said.std**2 + (said.soc - soc) ** 2, axis=0)))
