@@ -26,7 +26,11 @@ steps = st.one_of(anything, st.floats(0, 100, width=32))
 sample = st.tuples(currents, temperatures, steps)
 starts = st.tuples(*[anything] * 5)
 
-answer = jax.jit(lambda bounded, start, inputs: simulate(bounded, start, inputs).voltage)
+simulated = jax.jit(simulate)
+
+
+def answer(bounded, start, inputs):
+    return simulated(bounded, start, inputs).voltage
 
 
 def inputs(rows):
@@ -133,7 +137,7 @@ def test_what_the_start_does_not_know_is_stood_in_for(unknown, twins, drives):
     record = drives["25degC", "LA92"].between(0, 100)
     start = start_of(record)._replace(**{unknown: np.float32(np.nan)})
     for name in FAMILIES:
-        output = simulate(Bounded.of(twins[name].model, reference.CELL), start, inputs_of(record))
+        output = simulated(Bounded.of(twins[name].model, reference.CELL), start, inputs_of(record))
         assert np.isfinite(np.asarray(output.voltage)).all(), name
         assert np.isfinite(np.asarray(output.soc)).all(), name
 
