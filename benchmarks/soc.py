@@ -35,7 +35,7 @@ from celltwin.learning.tasks import TASKS
 from celltwin.physics.thevenin import Thevenin
 
 WINDOW, FEATURES, BATCH = 100, 5, 256
-NAMES = ("soc-fused", "soc-observer", "soc-lstm", "soc-convlstm")
+NAMES = ("soc-fused", "soc-fused-convlstm", "soc-observer", "soc-lstm", "soc-convlstm")
 STEPS = 1_000_000
 
 
