@@ -11,7 +11,7 @@ from celltwin import experiment, jobs, models, twin
 from celltwin.console import out
 from celltwin.data import datasets
 from celltwin.errors import CelltwinError
-from celltwin.learning.tasks import TASKS
+from celltwin.evaluation import protocol
 
 
 def ensemble(
@@ -26,7 +26,7 @@ def ensemble(
 ) -> None:
     """Make one twin of the seeds of a model: it answers with their mean."""
     asked = experiment.load(run)
-    aim = TASKS[models.family(model).task]
+    of_voltage = models.family(model).task == "voltage"
     found = [path for seed in asked.seed_numbers if (path := run / "twins" / f"{model}-{seed}.twin").exists()]
     if len(found) < 2:
         raise CelltwinError(
@@ -41,6 +41,7 @@ def ensemble(
     made = jobs.ensemble([twin.load(path) for path in found], parts)
     path = made.save(out_file or Path(f"{dataset.name}-{made.name}.twin"))
     if parts.validate:
-        error = aim.validate(made.runner, [made.with_facts(record) for record in parts.validate])
-        out.print(f"{len(found)} seeds of {model}: validation {aim.measure} {error:.{aim.digits}f} {aim.unit}")
+        figures = protocol.overall(protocol.evaluate(made, parts.validate))
+        error = f"RMSE {figures['rmse']:.1f} mV" if of_voltage else f"MAE {figures['mae']:.2f} points"
+        out.print(f"{len(found)} seeds of {model}: validation {error}")
     out.print(f"twin: {path}", soft_wrap=True)

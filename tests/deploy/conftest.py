@@ -1,6 +1,7 @@
 """A twin of every registered family, its emitted C, and what compiles it."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +112,8 @@ def run_in_python(journey):
     return run
 
 
-@jax.jit
+# Optimised, as a user's is, whatever the tests set: a steep model tells its roundings from those of another program.
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False})
 def _scan(model, start, inputs):
     return jax.vmap(lambda start, inputs: jax.lax.scan(lambda s, u: model.step(s, u), model.init(start), inputs)[1])(
         start, inputs

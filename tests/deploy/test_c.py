@@ -27,28 +27,14 @@ EVERY = [family.name for family in models.families()]
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
 
 
-# One of each kind of arithmetic: what differs in double precision is the type that all of them are written with.
-DOUBLE = ["thevenin", "thevenin-hysteresis", "narx-poly", "hybrid-gru", "koopman", "soc-ekf", "soc-fused", "soc-tcn"]
-# A filter around a network that was not trained is steep: roundings of the two grow apart.
-WIDER = {"soc-ekf-hybrid": 5e-4}
-
-
-def assert_alike(made, stretches, tolerance):
-    for start, inputs, expected in stretches:
-        said = made.run(made.begin(start), inputs)
-        np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize("name", EVERY)
-def test_c_says_what_python_says(name, compiled, twin_of, run_in_python):
-    stretches = run_in_python(twin_of(name))
-    assert_alike(compiled(name), stretches, WIDER.get(name, 1e-4))
-    assert all(np.ptp(expected[:, 0]) > 0.005 for *_, expected in stretches) or name == "hold"
-
-
-@pytest.mark.parametrize("name", DOUBLE)
-def test_c_says_what_python_says_in_double_precision(name, emitted, twin_of, run_in_python):
-    assert_alike(Native(emitted(name, "double"), ("-O0",)), run_in_python(twin_of(name), np.float64), 1e-9)
+def test_c_says_what_python_says(name, compiled, emitted, twin_of, run_in_python):
+    for precision, dtype, tolerance in (("single", np.float32, 1e-4), ("double", np.float64, 1e-9)):
+        made = compiled(name) if precision == "single" else Native(emitted(name, precision), ("-O0",))
+        for start, inputs, expected in run_in_python(twin_of(name), dtype):
+            said = made.run(made.begin(start), inputs)
+            np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=tolerance)
+            assert np.ptp(said[:, 0]) > 0.005 or name == "hold"
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from celltwin import models
 from celltwin.cli import app
 from celltwin.deploy import c, fmu, native
 from celltwin.deploy.native import Native
@@ -19,6 +20,7 @@ from celltwin.interface import Start
 fmpy = pytest.importorskip("fmpy")
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
+EVERY = [family.name for family in models.families()]
 KINDS = [("thevenin", "2.0"), ("thevenin", "3.0"), ("soc-coulomb", "2.0"), ("soc-observer", "3.0")]
 
 
@@ -119,16 +121,12 @@ def assert_same(path, twin, ours, folder, count):
             assert read(slave, source.outputs) == list(map(float, expected))
 
 
-# One of each kind of state: an FMU adds nothing to the arithmetic of the C, which is tested for every family.
-STATES = ["hold", "thevenin", "hybrid-gru", "koopman", "soc-coulomb", "soc-ekf", "soc-fused-convlstm", "soc-tcn"]
-
-
-@pytest.mark.parametrize("name", STATES)
-def test_an_fmu_is_the_c_exactly(name, compiled, emitted, twin_of, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", EVERY)
+def test_every_fmu_is_the_c_exactly(name, compiled, emitted, twin_of, tmp_path, monkeypatch):
     monkeypatch.setattr(fmu, "FLAGS", ("-std=c99", "-O0", "-fPIC", "-shared", "-fvisibility=hidden"))
     made, ours = emitted(name), compiled(name)
     monkeypatch.setattr(fmu.c, "emit", lambda *_: made)
-    version = fmu.VERSIONS[STATES.index(name) % 2]
+    version = fmu.VERSIONS[EVERY.index(name) % 2]
     (path,) = fmu.export(twin_of(name), tmp_path / "one.fmu", version=version)
     assert_same(path, twin_of(name), ours, tmp_path, 150)
 

@@ -80,18 +80,16 @@ class Observer(eqx.Module):
         domain: Domain,
         key: Array,
         circuit: Thevenin | None = None,
-        network: Callable[[int, int, Array], Gated | Map] | None = None,
+        network: Callable[[int, int, Array], Gated | Map] = Gated.create,
     ) -> Observer:
         """An observer to be trained. With `circuit`, one that looks at its voltage too.
 
-        `network` makes the network from the number of its inputs, of those whose past matters, and a key: a gated
-        recurrent unit if not given.
+        `network` makes the network from the number of its inputs, of those whose past matters, and a key.
         """
         inputs = FEATURES + len(SOC_FEATURES) + 2 + (0 if circuit is None else 5 + circuit.pairs)
         past = 2 if circuit is None else 2 + SURPRISES
         base = None if circuit is None else FixedCircuit(circuit)
-        made = (network or Gated.create)(inputs, past, key)
-        return cls(made, jnp.asarray(-4.0), domain, base, sampling_period(records))
+        return cls(network(inputs, past, key), jnp.asarray(-4.0), domain, base, sampling_period(records))
 
     def init(self, start: Start) -> ObserverState:
         known = jnp.isfinite(start.soc)

@@ -42,8 +42,7 @@ class Voltage:
     """Voltage models: closed-loop simulation, errors in mV."""
 
     name = "voltage"
-    measure = "RMSE"
-    unit, digits = "mV", 1
+    unit = "mV"
     scale = 1e4  # (10 mV)^2 in 1/V^2: keeps losses and gradients near one
 
     def stack(self, records: Sequence[Record], multiple: int) -> Batch:
@@ -99,8 +98,7 @@ class StateOfCharge:
     """Estimators: unknown start, errors in points of state of charge."""
 
     name = "soc"
-    measure = "MAE"
-    unit, digits = "points", 2
+    unit = "points"
     scale = 1.0
 
     def stack(self, records: Sequence[Record], multiple: int) -> Batch:
