@@ -14,7 +14,7 @@ import pytest
 from celltwin import benchmark, files, jobs, models
 from celltwin import twin as twin_file
 from celltwin.data import datasets
-from celltwin.data.splits import Split
+from celltwin.data.splits import Split, folds
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
 
@@ -169,6 +169,34 @@ def test_jobs_begin_with_the_base_and_do_not_repeat_what_has_no_seed(dataset):
     assert names[-2:] == ["hybrid-3", "hybrid-4"]
     both = [job.name for job in jobs.jobs_of(["hybrid", "hybrid-gru"], (3,), False, dataset.split())]
     assert both == ["thevenin-3", "hybrid-3", "hybrid-gru-3"]
+
+
+def test_folds_come_last_are_of_the_first_seed_and_have_a_base_of_their_own(dataset):
+    made = jobs.jobs_of(["hybrid"], (3, 4), False, dataset.split(), folds=2)
+    assert [job.name for job in made] == [
+        "thevenin-3", "hybrid-3", "hybrid-4",
+        "thevenin-3.fold0", "thevenin-3.fold1", "hybrid-3.fold0", "hybrid-3.fold1",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("tiny_plans")
+def test_bands_of_folds_are_those_of_cycles_that_no_model_saw(dataset, tmp_path):
+    split, out = dataset.split(), tmp_path / "run"
+    metrics = benchmark.run(dataset, split, ["hybrid", "ohmic"], out, folds=2)
+    assert sorted(path.stem for path in (out / "twins").iterdir()) == ["hybrid-0", "ohmic-0", "thevenin-0"]
+    parts = folds(split, 2)
+    for name in ("ohmic", "thevenin", "hybrid"):
+        of_folds = [twin_file.load(out / "folds" / f"{name}-0.fold{k}.twin") for k in range(2)]
+        for one, fold in zip(of_folds, parts, strict=True):
+            assert one.domain.seen == tuple(sorted(r.content_hash for r in fold.split.train))
+        unseen = [e for one, fold in zip(of_folds, parts, strict=True) for e in jobs.errors(one, fold.left_out)]
+        made = twin_file.load(out / "twins" / f"{name}-0.twin")
+        assert made.bands == jobs.with_bands(made, split, unseen).bands
+    assert made.bands.cycles == len(split.train) + len(split.validate)
+    again = benchmark.run(dataset, split, ["hybrid", "ohmic"], out, folds=2, resume=True)
+    assert [m["overall"] for m in again["models"]] == [m["overall"] for m in metrics["models"]]
+    with pytest.raises(CelltwinError, match="folds are for the bands of voltage models"):
+        benchmark.run(dataset, split, ["soc-coulomb"], tmp_path / "soc", folds=2)
 
 
 def test_quick_is_a_fifth_and_at_least_one_round():

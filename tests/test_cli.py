@@ -191,6 +191,18 @@ def test_fit_writes_a_twin(run, dataset_folder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cell.twin", "plan.toml"]
 
 
+def test_fit_in_folds_says_what_they_were_wrong_by(run, refused, dataset_folder, tmp_path):
+    status, printed, errors = run("fit", "thevenin", dataset_folder, "--folds", 2, "--out", tmp_path / "cell.twin")
+    assert status == 0, errors
+    assert re.search(r"training cycles left out, 2 folds: RMSE \d+\.\d mV", printed)
+    made = twin_file.load(tmp_path / "cell.twin")
+    split = datasets.load(dataset_folder).split()
+    assert made.bands.cycles == len(split.train) + len(split.validate)
+    assert made.domain.seen == tuple(sorted(r.content_hash for r in split.train))
+    assert [path.name for path in tmp_path.glob(".*checkpoint")] == []
+    assert "folds are for the bands" in refused("fit", "soc-ekf", dataset_folder, "--folds", 2)
+
+
 def test_fit_begins_with_a_twin(run, refused, dataset_folder, tmp_path):
     assert run("fit", "thevenin", dataset_folder, "--out", "old.twin")[0] == 0
     fit = ("fit", "thevenin", dataset_folder, "--from", "old.twin", "--minutes", 8, "--out", "new.twin")

@@ -164,6 +164,8 @@ ORDER = [
     "celltwin.identify_command",
     "celltwin.deploy_command",
     "celltwin.ensemble_command",
+    "celltwin.shown",
+    "celltwin.fit_command",
     "celltwin.runs_command",
     "celltwin.studio",
     "celltwin.studio.uploads",

@@ -6,6 +6,7 @@ run/
   log.txt            what happened, with times
   checkpoints/       of models still in training: a killed run goes on from here
   twins/             one file a model and seed
+  folds/             with folds: models that were trained without a part of the training cycles, which set the bands
   predictions/       measured and simulated voltage, or labelled and estimated state of charge, one parquet a model
   metrics.json       every figure
   report.html        the page to read
@@ -34,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from celltwin import __version__, files, models, twin
+from celltwin.data import splits
 from celltwin.data.datasets import Dataset
 from celltwin.data.record import Record
 from celltwin.data.splits import Split
@@ -42,7 +44,7 @@ from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, robustness
 from celltwin.experiment import hashes
 from celltwin.interface import unknown_start
-from celltwin.jobs import Listen, jobs_of, labels, train_all
+from celltwin.jobs import Listen, jobs_of, labels, train_all, with_bands_of_folds
 from celltwin.twin import Twin
 
 log = logging.getLogger("celltwin")
@@ -60,11 +62,13 @@ def run(
     split_name: str | None = None,
     title: str = "",
     changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    folds: int = 0,
     listen: Listen = lambda job, share, progress: None,
 ) -> dict[str, Any]:
     """Train, score and report. Returns what is in metrics.json.
 
-    `changes` are settings of the models' plans by model, as in an experiment's [training.MODEL].
+    `changes` are settings of the models' plans by model, as in an experiment's [training.MODEL]. With `folds`, each
+    voltage model is also trained that often without a part of the training cycles: its bands come from these.
 
     Two models train at a time, one on each core. After Ctrl-C or a kill, the same call with `resume` goes on where the
     last whole round of each model ended, to the same figures.
@@ -74,9 +78,12 @@ def run(
     began = time.monotonic()
     if not split.test:
         raise CelltwinError("the split has no test records", fix="name some in [split] test of dataset.toml")
-    jobs = jobs_of(names, seeds, quickly, split, changes)
     asked = [models.family(name) for name in dict.fromkeys(names)]
     task = task_of(asked)
+    if folds and task != "voltage":
+        raise CelltwinError("folds are for the bands of voltage models", got=f"task {task}", fix="leave folds out")
+    parts = splits.folds(split, folds) if folds else ()
+    jobs = jobs_of(names, seeds, quickly, split, changes, len(parts))
     config = {
         "title": title,
         "task": task,
@@ -84,6 +91,7 @@ def run(
         "split": split_name,
         "models": [family.name for family in asked],
         "seeds": list(seeds),
+        "folds": folds,
         "quick": quickly,
         "training": {job.family.name: job.plan.model_dump(exclude={"seed"}) for job in jobs if job.plan},
         "records": hashes(split),
@@ -91,10 +99,14 @@ def run(
     begin(out, config, resume)
     with logged(out):
         log.info("celltwin %s on %s: %s", __version__, dataset.name, ", ".join(job.name for job in jobs))
-        twins = train_all(jobs, dataset, split, out, resume, listen)
+        twins = train_all(jobs, dataset, split, out, resume, listen, parts)
+        if parts:
+            twins = with_bands_of_folds(jobs, twins, split, parts)
+            for name, one in twins.items():
+                one.save(out / "twins" / f"{name}.twin")
         entries = []
         for family in asked:
-            made = [twins[job.name] for job in jobs if job.family is family]
+            made = [twins[job.name] for job in jobs if job.family is family and job.fold is None]
             score = {"voltage": _score, "soc": _score_soc}[task]
             entries.append(_facts(family, made, split) | score(family, made, split, out))
         metrics = {

@@ -6,10 +6,7 @@ import json
 import logging
 import math
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,7 +16,6 @@ import pooch
 import pyarrow.parquet as pq
 import typer
 import typer.core
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from celltwin import (
@@ -30,8 +26,8 @@ from celltwin import (
     ensemble_command,
     experiment,
     files,
+    fit_command,
     identify_command,
-    jobs,
     models,
     pack_benchmark,
     runs_command,
@@ -39,13 +35,25 @@ from celltwin import (
     tracking,
     twin,
 )
-from celltwin.console import ColumnNames, CurrentSign, err, escape, note, note_doubts, out, reading
-from celltwin.data import datasets, importers, inspection, splits
+from celltwin.console import (
+    ColumnNames,
+    CurrentSign,
+    Data,
+    Folds,
+    SplitName,
+    err,
+    escape,
+    note,
+    note_doubts,
+    out,
+    reading,
+)
+from celltwin.data import datasets, importers, inspection
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, runs
 from celltwin.learning import training
-from celltwin.learning.tasks import TASKS
+from celltwin.shown import bars, rows_table
 
 BAD_INPUT, INTERRUPTED = 2, 130
 SAME = 1e-6  # of figures: no more than this apart
@@ -109,9 +117,6 @@ def _main(
         jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("celltwin")) / "compiled"))
 
 
-Data = Annotated[
-    str, typer.Argument(metavar="DATASET", help="Folder with a dataset.toml, its path, or a registered name.")
-]
 TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file of fit or benchmark, or a pretrained name.")]
 Adapt = Annotated[
     float | None,
@@ -121,7 +126,6 @@ Adapt = Annotated[
         help="First find capacity, resistance and charge of this very cell from its first minutes; scored on the rest.",
     ),
 ]
-SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: \\[splits.NAME].")]
 MlflowUri = Annotated[
     str | None,
     typer.Option("--mlflow", metavar="URI", help="Log finished runs there too: a folder, or http://127.0.0.1:5000."),
@@ -158,6 +162,7 @@ def benchmark_(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     split: SplitName = None,
+    folds: Folds = None,
     mlflow: MlflowUri = None,
 ) -> None:
     """Train several models on a dataset, score them, write a report."""
@@ -166,7 +171,7 @@ def benchmark_(
     if resume and out_dir is None:
         raise CelltwinError("--resume needs to know which run", fix="add --out DIR")
     asked = experiment.load(config) if config else experiment.Experiment()
-    given: dict[str, Any] = {"dataset": data, "task": task, "split": split, "quick": quick or None}
+    given: dict[str, Any] = {"dataset": data, "task": task, "split": split, "folds": folds, "quick": quick or None}
     if seed is not None or seeds is not None:
         first = seed or 0
         given["seeds"] = tuple(range(first, first + (seeds or 1)))
@@ -196,7 +201,7 @@ def benchmark_(
 def _compared(before: Path, after: Path) -> str:
     """Whether a run gave the figures of an earlier one, in the models that both have."""
     asked = [files.read_json(run / experiment.CONFIG) for run in (before, after)]
-    if any(asked[0].get(key) != asked[1].get(key) for key in ("records", "seeds", "quick", "split")):
+    if any(asked[0].get(key, 0) != asked[1].get(key, 0) for key in ("records", "seeds", "quick", "split", "folds")):
         return f"not compared with {before}, which was asked for other data, seeds or training"
     found = [{m["name"]: m for m in files.read_json(run / "metrics.json")["models"]} for run in (before, after)]
     both = [name for name in found[1] if name in found[0]]
@@ -224,7 +229,7 @@ def _benchmark_cells(
     )
     out.print(f"run folder: {folder}", soft_wrap=True)
     note_doubts(dataset.records)
-    with _bars() as listen:
+    with bars() as listen:
         return benchmark.run(
             dataset,
             parts,
@@ -236,6 +241,7 @@ def _benchmark_cells(
             split_name=asked.split,
             title=asked.title,
             changes=asked.changes,
+            folds=asked.folds,
             listen=listen,
         )
 
@@ -246,6 +252,10 @@ def _benchmark_packs(
     """Pack models on packs driven with a dataset's cycles, or on the string that it holds."""
     if asked.training:
         raise CelltwinError("plans of pack models cannot be changed", got="a [training] table", fix="remove it")
+    if asked.folds:
+        raise CelltwinError(
+            "folds are for the bands of voltage models", got=f"folds {asked.folds}, pack", fix="leave out"
+        )
     experiment.refuse_other_data(asked, experiment.of_records(dataset.records))
     out.print(f"run folder: {folder}", soft_wrap=True)
 
@@ -264,79 +274,7 @@ def _benchmark_packs(
     )
 
 
-@app.command(epilog="Example: celltwin fit thevenin demo --out cell.twin")
-def fit(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that celltwin models lists.")],
-    data: Data,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file whose \\[training] table overrides the model's plan.")
-    ] = None,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="TWIN", help="Default <dataset>-<model>.twin.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted training of the same --out.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.")] = 0,
-    split: SplitName = None,
-    source_file: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="TWIN", help="Begin with this trained twin of the same model, of any cell."),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Train on no more than the first minutes of the training records."),
-    ] = None,
-) -> None:
-    """Train one model on a dataset's training records and save its twin."""
-    family = models.family(model)
-    with out.status(f"reading {data}"):
-        dataset = datasets.load(data)
-        parts = dataset.split(split)
-    if minutes is not None:
-        parts = splits.shortened(parts, 60.0 * minutes)
-    chain = jobs.chain(model)
-    sources = jobs.bases_of(twin.load(source_file), model) if source_file else [None] * len(chain)
-    path = out_file or Path(f"{dataset.name}-{model}.twin")
-    if config is not None and family.plan is None:
-        raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
-    overrides = experiment.plan_changes(config) if config else {}
-    note_doubts((*parts.train, *parts.validate))
-    made: twin.Twin | None = None
-    stop = threading.Event()
-    with _bars() as listen:
-        for one, source in zip(chain, sources, strict=True):
-            plan = one.plan
-            if plan:
-                plan = jobs.gentle(plan) if source else plan
-                mine = overrides if one is family else {}
-                plan = plan.model_copy(update={"seed": seed} | mine)
-                if "adam_rounds" not in mine:
-                    plan = plan.for_samples(sum(len(r) for r in parts.train))
-            job = jobs.Job(one, seed, plan)
-            checkpoint = path.with_name(f".{path.name}.{one.name}.checkpoint")
-            made = jobs.train(
-                job,
-                dataset,
-                parts,
-                made,
-                source=source,
-                checkpoint=checkpoint,
-                resume=resume,
-                listen=listen,
-                stop=stop,
-            )
-    assert made is not None
-    if minutes is not None:
-        made.card["minutes"] = minutes
-    rows = protocol.evaluate(made, parts.validate) if parts.validate else []
-    made.card["validation"] = [protocol.figures(row) for row in rows]
-    made.save(path)
-    for one in chain:
-        path.with_name(f".{path.name}.{one.name}.checkpoint").unlink(missing_ok=True)
-    if rows:
-        out.print(_rows_table("validation", rows, made.task))
-    out.print(f"twin: {path}", soft_wrap=True)
+app.command(epilog="Example: celltwin fit thevenin demo --out cell.twin")(fit_command.fit)
 
 
 @app.command(epilog="Example: celltwin evaluate cell.twin demo --cycles 'US06' --json figures.json")
@@ -388,9 +326,9 @@ def evaluate(
         return
     title = f"{one.name} on {dataset.name}"
     if adapt is None:
-        out.print(_rows_table(title, rows, one.task))
+        out.print(rows_table(title, rows, one.task))
     else:
-        out.print(_rows_table(f"{title}, adapted to {adapt:g} min, scored on the rest", rows, "adapted"))
+        out.print(rows_table(f"{title}, adapted to {adapt:g} min, scored on the rest", rows, "adapted"))
     if json_file is not None:
         files.write_json(json_file, result)
 
@@ -543,74 +481,6 @@ def models_() -> None:
     for name, title in pack_benchmark.TITLES.items():
         table.add_row(name, "pack", title)
     out.print(table)
-
-
-@contextmanager
-def _bars() -> Iterator[jobs.Listen]:
-    """A progress bar for each job, with its time to go, and what the last round showed."""
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[last]}"),
-    )
-    with Progress(*columns, console=err) as progress:
-        tasks: dict[str, Any] = {}
-        lock = threading.Lock()
-
-        def listen(job: str, share: float, round_: training.Progress | None) -> None:
-            with lock:
-                if job not in tasks:
-                    tasks[job] = progress.add_task(job, total=1.0, last="")
-            progress.update(tasks[job], completed=share)
-            if round_ is not None:
-                unit = TASKS[models.family(job.rpartition("-")[0]).task].unit
-                checked = "" if round_.validate != round_.validate else f", validation {round_.validate:.2f} {unit}"
-                progress.update(tasks[job], last=f"training {round_.train:.2f}{checked}")
-
-        yield listen
-
-
-COLUMNS = {
-    "voltage": {"RMSE mV": "rmse", "MAE": "mae", "p99": "p99", "worst": "max"},
-    "adapted": {"RMSE mV": "rmse", "before": "rmse_before", "p99": "p99", "worst": "max"},
-    "soc": {
-        "MAE points": "mae",
-        "RMSE": "rmse",
-        "p99": "p99",
-        "worst": "max",
-        "worst after 100 s": "max_settled",
-        "within 95 % band": "coverage",
-    },
-}
-
-
-def _rows_table(title: str, rows: list[protocol.Row], task: str) -> Table:
-    table = Table(title=title, box=None)
-    columns = COLUMNS[task]
-    if task == "voltage" and "coverage" in rows[0]:
-        columns = columns | {"within band": "coverage", "band ± mV": "half_width"}
-    table.add_column("cycle", style="bold")
-    for name in ("ambient", *columns, "outside domain"):
-        table.add_column(name, justify="right")
-
-    def shown(row: protocol.Row) -> list[str]:
-        digits = 2 if task == "soc" else 1
-        return [f"{100 * row[k]:.1f} %" if k == "coverage" else f"{row[k]:.{digits}f}" for k in columns.values()]
-
-    for row in rows:
-        ambient = row["ambient_degC"]
-        table.add_row(
-            f"{row['cell']} {row['cycle']}".strip(),
-            "" if ambient != ambient else f"{ambient:g} °C",
-            *shown(row),
-            f"{100 * row['out_of_domain']:.1f} %",
-        )
-    table.add_section()
-    table.add_row("mean (worst: of all)", "", *shown(protocol.overall(rows)), "")
-    return table
 
 
 def _twin_and_log(

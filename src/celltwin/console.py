@@ -1,4 +1,4 @@
-"""What commands have in common: results to stdout, what is said about them to stderr, and how logs are read."""
+"""What commands have in common: results to stdout, what is said about them to stderr, and options."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ def note_doubts(records: Iterable[Record]) -> None:
                 "its charge is uncertain after them"
             )
 
+
+# --- which records, and which of them train ---------------------------------------------------------
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATASET", help="Folder with a dataset.toml, its path, or a registered name.")
+]
+SplitName = Annotated[str | None, typer.Option("--split", help="A further split of the dataset: \\[splits.NAME].")]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Train as often again, each time without a part of the training cycles, which then set the bands.",
+    ),
+]
 
 # --- how logs are read --------------------------------------------------------------------------------
 

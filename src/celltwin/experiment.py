@@ -6,6 +6,7 @@
     models = ["thevenin", "narx", "lstm"] # default: the task's usual ones
     seeds = 5                             # how many, or which: [0, 1, 7]
     split = "cold"                        # default: [split] of the dataset
+    folds = 4                             # bands from training cycles that a model was trained without; default 0, none
 
     [training.narx]                       # what differs from the model's own plan of training
     adam_rounds = 30
@@ -44,6 +45,7 @@ class Experiment(_Strict):
     models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     seeds: PositiveInt | Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = 1
     split: str | None = None
+    folds: NonNegativeInt = 0
     quick: bool = False
     training: dict[str, Plan] = {}
     records: dict[str, dict[str, str]] = {}  # by side of the split: label and content hash, as `hashes` gives them

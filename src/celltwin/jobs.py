@@ -21,8 +21,8 @@ import celltwin.estimators  # noqa: F401  makes them known by name
 from celltwin import __version__, models, twin
 from celltwin.data.datasets import Dataset
 from celltwin.data.domain import Domain
-from celltwin.data.record import Cell
-from celltwin.data.splits import Split, refuse_seen
+from celltwin.data.record import Cell, Record
+from celltwin.data.splits import Fold, Split, refuse_seen
 from celltwin.errors import CelltwinError
 from celltwin.learning import bands, training, transfer
 from celltwin.learning.plan import Plan
@@ -38,15 +38,16 @@ Listen = Callable[[str, float, Progress | None], None]  # job, share done, the r
 
 @dataclass(frozen=True)
 class Job:
-    """One model to train with one seed."""
+    """One model to train with one seed, on a whole split or one of its folds."""
 
     family: models.Family
     seed: int
     plan: Plan | None
+    fold: int | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.family.name}-{self.seed}"
+        return f"{self.family.name}-{self.seed}" + ("" if self.fold is None else f".fold{self.fold}")
 
 
 def train(
@@ -174,14 +175,35 @@ def _begin(
     return starts[start], about
 
 
-def with_bands(one: Twin, split: Split) -> Twin:
-    """The twin with the bands that the split's training and validation records give it; none of an estimator."""
+def with_bands(one: Twin, split: Split, unseen: Sequence[bands.Errors] = ()) -> Twin:
+    """The twin with the bands that the split's training and validation records give it; none of an estimator.
+
+    With `unseen`, errors on training cycles of models that were trained without them, these stand in for the twin's own
+    on its training records, and count as the validation records do.
+    """
     if one.task != "voltage":
         return one
-    trained, held = (
-        bands.errors_of(one.runner, [one.with_facts(r) for r in side]) for side in (split.train, split.validate)
-    )
-    return replace(one, bands=bands.calibrate(trained, held))
+    trained = unseen or errors(one, split.train)
+    return replace(one, bands=bands.calibrate(trained, [*unseen, *errors(one, split.validate)]))
+
+
+def errors(one: Twin, records: Sequence[Record]) -> list[bands.Errors]:
+    """Of the closed-loop simulations of whole records by a twin."""
+    return bands.errors_of(one.runner, [one.with_facts(record) for record in records])
+
+
+def with_bands_of_folds(
+    jobs: Sequence[Job], twins: Mapping[str, Twin], split: Split, folds: Sequence[Fold]
+) -> dict[str, Twin]:
+    """The twins of the whole split by name of job, with bands from the cycles that were left out of each fold."""
+    unseen: dict[str, list[bands.Errors]] = {}
+    for job in jobs:
+        if job.fold is not None:
+            unseen.setdefault(job.family.name, []).extend(errors(twins[job.name], folds[job.fold].left_out))
+    for name, found in unseen.items():
+        log.info("%s: RMSE %.2f mV on training cycles left out", name, bands.rmse(found))
+    whole = [job for job in jobs if job.fold is None]
+    return {job.name: with_bands(twins[job.name], split, unseen[job.family.name]) for job in whole}
 
 
 def ensemble(members: Sequence[Twin], split: Split) -> Twin:
@@ -235,8 +257,9 @@ def jobs_of(
     quickly: bool,
     split: Split,
     changes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    folds: int = 0,
 ) -> list[Job]:
-    """Jobs in the order to start them: bases of others first, models built on one last.
+    """Jobs in the order to start them: bases of others first, models built on one last; folds after all seeds.
 
     `changes` are settings of plans by model. Raises CelltwinError where one is of a model that is not trained here.
     """
@@ -256,8 +279,13 @@ def jobs_of(
         plan = plan and plan.model_copy(update=dict(changes.get(family.name, {})))
         for seed in seeds if family.seeded else seeds[:1]:
             jobs.append(Job(family, seed, plan and plan.model_copy(update={"seed": seed})))
+    jobs += [replace(job, fold=fold) for job in jobs if job.seed == seeds[0] for fold in range(folds)]
     bases = {job.family.base for job in jobs}
-    return sorted(jobs, key=lambda job: (len(chain(job.family.name)), job.family.name not in bases))
+
+    def order(job: Job) -> tuple[bool, int, bool]:
+        return job.fold is not None, len(chain(job.family.name)), job.family.name not in bases
+
+    return sorted(jobs, key=order)
 
 
 def chain(name: str) -> list[models.Family]:
@@ -267,27 +295,34 @@ def chain(name: str) -> list[models.Family]:
 
 
 def train_all(
-    jobs: Sequence[Job], dataset: Dataset, split: Split, out: Path, resume: bool, listen: Listen
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    split: Split,
+    out: Path,
+    resume: bool,
+    listen: Listen,
+    folds: Sequence[Fold] = (),
 ) -> dict[str, Twin]:
     """Train all jobs, two at a time; a job with a base waits for it. The twins by name of job."""
     stop = threading.Event()
     done: dict[str, Future[Twin]] = {}
     # One seed of a base that does not depend on the seed serves every seed of the models built on it.
-    first = {job.family.name: job for job in reversed(jobs)}
+    first = {(job.family.name, job.fold): job for job in reversed(jobs)}
 
     def work(job: Job) -> Twin:
-        path = out / "twins" / f"{job.name}.twin"
+        path = out / ("twins" if job.fold is None else "folds") / f"{job.name}.twin"
+        mine = split if job.fold is None else folds[job.fold].split
         if resume and path.exists():
             finished = twin.load(path)
-            if finished.card["identity"] == identity(job, split):
+            if finished.card["identity"] == identity(job, mine):
                 listen(job.name, 1.0, None)
                 return finished
         base = None
         if job.family.base:
-            same_seed = f"{job.family.base}-{job.seed}"
-            base = done[same_seed if same_seed in done else first[job.family.base].name].result()
+            same_seed = replace(job, family=models.family(job.family.base)).name
+            base = done[same_seed if same_seed in done else first[job.family.base, job.fold].name].result()
         checkpoint = out / "checkpoints" / f"{job.name}.safetensors"
-        made = train(job, dataset, split, base, checkpoint=checkpoint, resume=resume, listen=_logged(listen), stop=stop)
+        made = train(job, dataset, mine, base, checkpoint=checkpoint, resume=resume, listen=_logged(listen), stop=stop)
         made.save(path)
         checkpoint.unlink(missing_ok=True)
         log.info("%s trained in %.0f s", job.name, made.card["training_seconds"])

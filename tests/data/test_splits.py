@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import reference
 from celltwin.data.domain import Domain
 from celltwin.data.record import Record
-from celltwin.data.splits import Split, by_patterns, matches, refuse_label, refuse_seen, select
+from celltwin.data.splits import Split, by_patterns, folds, matches, refuse_label, refuse_seen, select
 from celltwin.errors import CelltwinError
 
 
@@ -205,3 +205,33 @@ LEAKS = {
 def test_an_input_whose_values_are_the_label_is_refused(long, how):
     with pytest.raises(CelltwinError, match="affine function of the label's trailing mean"):
         refuse_label({"x": LEAKS[how](long.soc)}, VOLTAGE, long.soc)
+
+
+# --- folds ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 9))
+def test_every_cycle_is_left_out_once_everywhere_it_was_driven(records, count):
+    split = Split(tuple(records[:9]), tuple(records[9:10]), tuple(records[10:]))
+    made = folds(split, count)
+    assert len(made) == min(count, 3)
+    assert sorted(r.key for fold in made for r in fold.left_out) == keys(split.train)
+    for fold in made:
+        kept, left_out = ({r.name for r in side} for side in (fold.split.train, fold.left_out))
+        assert kept.isdisjoint(left_out)
+        assert keys((*fold.split.train, *fold.left_out)) == keys(split.train)
+        assert fold.split.validate == split.validate
+        assert fold.split.test == ()
+
+
+def test_where_all_cycles_have_one_name_each_record_is_its_own(records):
+    alike = tuple(r for r in records if r.name == "Mixed1")
+    made = folds(Split(alike, (), ()), 4)
+    assert [keys(fold.left_out) for fold in made] == [[key] for key in keys(alike)]
+
+
+def test_one_cycle_cannot_be_divided(records):
+    with pytest.raises(CelltwinError, match=r"cannot be divided.*1 cycles"):
+        folds(Split(tuple(records[:1]), (), ()), 2)
+    with pytest.raises(CelltwinError, match="1 folds"):
+        folds(Split(tuple(records), (), ()), 1)

@@ -141,3 +141,23 @@ def test_a_twin_is_calibrated_on_validation_and_never_on_test(twins, split, monk
     assert 0.9 <= np.concatenate(inside).mean() < 0.91
     assert made.bands.cycles == len(split.validate)
     assert jobs.with_bands(twins["thevenin"], replace(split, validate=())).bands is None
+
+
+def test_cycles_of_folds_stand_in_for_the_training_records(twins, split):
+    """Bands of their errors and of the validation records' together."""
+    one = twins["thevenin"]
+    unseen = [errors(k, size=0.02) for k in range(4)]
+    made = jobs.with_bands(one, split, unseen)
+    held = errors_of(one.runner, split.validate)
+    everything = [*unseen, *held]
+    assert made.bands == calibrate(unseen, everything)
+    assert made.bands.cycles == 4 + len(held)
+    inside = [e.size <= made.bands.half_width(e.soc, e.temperature) for e in everything]
+    assert 0.9 <= np.concatenate(inside).mean() < 0.91
+    assert made.bands != jobs.with_bands(one, split).bands
+    assert jobs.with_bands(one, replace(split, validate=()), unseen).bands.cycles == 4
+
+
+def test_the_rmse_of_errors_is_that_of_all_their_samples():
+    three, four = (replace(errors(0, samples=n), size=np.full(n, size)) for n, size in ((10, 0.03), (30, 0.04)))
+    assert bands.rmse([three, four]) == pytest.approx(1e3 * np.sqrt((0.03**2 + 3 * 0.04**2) / 4))

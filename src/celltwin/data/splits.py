@@ -95,6 +95,39 @@ def shortened(split: Split, seconds: float) -> Split:
     return replace(split, train=tuple(kept))
 
 
+@dataclass(frozen=True)
+class Fold:
+    """A split without some of its training records, and these."""
+
+    split: Split
+    left_out: tuple[Record, ...]
+
+
+def folds(split: Split, count: int) -> tuple[Fold, ...]:
+    """The training records in `count` parts, each left out of the training once; no test records.
+
+    By drive cycle: records of one name stay together, at all temperatures and of all cells. Where all have one name,
+    by record. There are no more parts than there are cycles. Raises CelltwinError for less than two.
+    """
+    alike = len({record.name for record in split.train}) == 1
+    named = {record.content_hash: record.key if alike else record.name for record in split.train}
+    units = sorted(set(named.values()))
+    parts = [set(units[k::count]) for k in range(min(count, len(units)))]
+    if len(parts) < 2:
+        raise CelltwinError(
+            "the training records cannot be divided",
+            got=f"{len(units)} cycles, {count} folds",
+            expected="two of each at least",
+        )
+    made = []
+    for part in parts:
+        kept, left_out = (
+            tuple(r for r in split.train if (named[r.content_hash] in part) == out) for out in (False, True)
+        )
+        made.append(Fold(Split(kept, split.validate, ()), left_out))
+    return tuple(made)
+
+
 def refuse_seen(domain: Domain, split: Split) -> None:
     """Refuse a scaling or training domain that was measured on a validation or test record."""
     seen = set(domain.seen)

@@ -16,6 +16,10 @@ or above; to promise 90 % of it, whatever the distribution, takes nine validatio
 for another cell, an aged one, another kind of driving, or outside the training domain. Where the validation cycles are
 harder than those to come, bands are too wide; where they are easier, too narrow. They also chose the best round of
 training, which flatters f a little.
+
+With folds there are more cycles that no model saw. Each training cycle is simulated by a model that was trained
+without it; these errors give q, and f together with those of the validation cycles: cross-conformal prediction (Vovk,
+Annals of Mathematics and AI 74, 2015) by whole cycle. Models of the folds had less to learn from, which widens bands.
 """
 
 from __future__ import annotations
@@ -44,8 +48,8 @@ class Bands:
     temperature_degC: tuple[float, ...]
     half_width_volt: tuple[tuple[float, ...], ...]  # [temperature][state of charge]
     level: float = LEVEL
-    inflation: float = 1.0  # f: how much larger errors are in validation than in training
-    cycles: int = 0  # validation cycles that f was measured on
+    inflation: float = 1.0  # f: how much larger errors are on cycles that were not seen than where q is from
+    cycles: int = 0  # cycles, not seen in training, that f was measured on
 
     @classmethod
     def of(cls, described: dict[str, Any]) -> Bands:
@@ -92,6 +96,11 @@ def errors_of(model: Any, records: Sequence[Record]) -> list[Errors]:
     return made
 
 
+def rmse(errors: Sequence[Errors]) -> float:
+    """Of all samples of some records, in mV."""
+    return 1e3 * float(np.sqrt(np.mean(np.concatenate([one.size for one in errors]) ** 2)))
+
+
 def conformal_quantile(scores: np.ndarray, level: float = LEVEL) -> float:
     """The ceil((n + 1) level)-th smallest of n scores; infinite where n is too small for the level."""
     rank = ceil((len(scores) + 1) * level)
@@ -99,7 +108,7 @@ def conformal_quantile(scores: np.ndarray, level: float = LEVEL) -> float:
 
 
 def calibrate(trained: Sequence[Errors], held: Sequence[Errors], level: float = LEVEL) -> Bands | None:
-    """Bands of the shape of the errors in training and the size of those in validation; None without enough of them."""
+    """Bands of the shape of the errors `trained` and the size of those that were `held` back; None without enough."""
     if not held or not any(len(one.size) for one in trained):
         return None
     shape = _shape(trained, level)
