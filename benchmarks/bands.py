@@ -1,22 +1,25 @@
 """Bands of trained twins: how they were chosen on validation, and what share of the test cycles they hold.
 
-    python benchmarks/bands.py RUN DATASET [--models gru,hybrid-gru] [--seeds 0,1,2]
+    python benchmarks/bands.py RUN DATASET [--models gru,hybrid-gru] [--seeds 0,1,2] [--folds RUN]
 
 1. On validation alone, one ambient temperature left out at a time: calibrated on the others, how much of the one left
    out is within. Once with the shape of the errors from the same validation cycles, once from the training cycles.
-2. The test cycles, each ambient apart: means over the seeds, and of the ensemble of the seeds.
+2. The test cycles, each ambient apart: means over the seeds, and of the ensemble of the seeds. With --folds, a run of
+   the same models with folds, also with bands from the training cycles that were left out there; and how much of the
+   validation cycles these hold if they stay away from it.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from celltwin import jobs, twin
-from celltwin.data import datasets
+from celltwin import experiment, jobs, twin
+from celltwin.data import datasets, splits
 from celltwin.data.record import Record
 from celltwin.data.splits import Split
 from celltwin.evaluation import protocol
@@ -53,17 +56,26 @@ def choice(names: Sequence[str], twins: dict[str, list[Twin]], split: Split) -> 
         print(f"| {shape} | {listed} | {distance:.1f} points | {half.mean():.1f} |")
 
 
-def tested(name: str, twins: Sequence[Twin], split: Split) -> None:
-    by_seed = [protocol.evaluate(one, split.test) for one in twins]
+def tested(name: str, size_from: str, twins: Sequence[Twin], records: Sequence[Record]) -> None:
+    by_seed = [protocol.evaluate(one, records) for one in twins]
     cells = []
-    for ambient in sorted({record.ambient_degC for record in split.test}):
+    for ambient in sorted({record.ambient_degC for record in records}):
         rows = [row for rows in by_seed for row in rows if row["ambient_degC"] == ambient]
         coverage, half = (np.mean([row[k] for row in rows]) for k in ("coverage", "half_width"))
         cells.append(f"{100 * coverage:.1f} % (± {half:.1f})")
     whole = [protocol.overall(rows) for rows in by_seed]
     rmse, coverage, half = (np.mean([figures[k] for figures in whole]) for k in ("rmse", "coverage", "half_width"))
     factor = np.mean([one.bands.inflation for one in twins if one.bands])
-    print(f"| {name} | {rmse:.2f} | {factor:.2f} | {' | '.join(cells)} | {100 * coverage:.1f} % (± {half:.1f}) |")
+    print(
+        f"| {name} | {size_from} | {rmse:.2f} | {factor:.2f} | {' | '.join(cells)} "
+        f"| {100 * coverage:.1f} % (± {half:.1f}) |"
+    )
+
+
+def head(records: Sequence[Record]) -> None:
+    ambients = [f"{ambient:g} °C" for ambient in sorted({record.ambient_degC for record in records})]
+    columns = ["model", "bands of", "RMSE (mV)", "f", *ambients, "all"]
+    print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
 
 
 def main() -> None:
@@ -72,6 +84,7 @@ def main() -> None:
     parser.add_argument("data", metavar="DATASET")
     parser.add_argument("--models", default="hybrid-gru,hybrid,koopman,gru,lstm,narx")
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--folds", type=Path, metavar="RUN", help="a run folder with folds of these models")
     parser.add_argument("--validation-only", action="store_true", help="leave the test cycles alone")
     given = parser.parse_args()
     split = datasets.load(given.data).split(None)
@@ -80,12 +93,27 @@ def main() -> None:
     choice(names, twins, split)
     if given.validation_only:
         return
-    ambients = [f"{ambient:g} °C" for ambient in sorted({record.ambient_degC for record in split.test})]
-    print(f"\n| model | RMSE (mV) | f | {' | '.join(ambients)} | all |\n|---|---|---|{'---|' * (len(ambients) + 1)}")
+    unseen: dict[str, list[Errors]] = {name: [] for name in names}
+    if given.folds is not None:
+        asked = experiment.load(given.folds)
+        parts = splits.folds(split, asked.folds)
+        unseen = {name: jobs.unseen_in(given.folds, name, asked.seed_numbers[0], parts) for name in names}
+    head(split.test)
     for name in names:
-        tested(name, [jobs.with_bands(one, split) for one in twins[name]], split)
-        if len(seeds) > 1:
-            tested(f"ensemble of {len(seeds)}", [jobs.ensemble(twins[name], split)], split)
+        ways: dict[str, Sequence[Errors]] = {"validation": ()}
+        if unseen[name]:
+            ways["folds"] = unseen[name]
+        for size_from, errors in ways.items():
+            tested(name, size_from, [jobs.with_bands(one, split, errors) for one in twins[name]], split.test)
+            if len(seeds) > 1:
+                together = [jobs.ensemble(twins[name], split, errors)]
+                tested(f"ensemble of {len(seeds)}", size_from, together, split.test)
+    if given.folds is not None:
+        head(split.validate)
+        apart = replace(split, validate=())
+        for name in names:
+            made = [jobs.with_bands(one, apart, unseen[name]) for one in twins[name]]
+            tested(name, "folds alone", made, split.validate)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from celltwin import files, twin
+from celltwin import benchmark, files, jobs, twin
 from celltwin.cli import app
-from celltwin.data import datasets
+from celltwin.data import datasets, splits
 
 
 @pytest.fixture
@@ -31,6 +31,18 @@ def test_the_seeds_of_a_run_become_one_twin(run, finished_run, dataset_folder, t
     np.testing.assert_allclose(made.simulate(record).voltage, mean, atol=3e-6)
     assert made.bands is not None
     assert made.bands != members[0].bands
+
+
+def test_the_folds_of_a_run_set_the_band_of_its_ensembles(run, dataset_folder, tmp_path):
+    dataset = datasets.load(dataset_folder)
+    split = dataset.split()
+    benchmark.run(dataset, split, ["hybrid"], tmp_path / "run", seeds=(3, 4), folds=2)
+    done = run(tmp_path / "run", "hybrid", "--out", "cell.twin")
+    assert done.exit_code == 0, done.output
+    made, member = (twin.load(path) for path in ("cell.twin", tmp_path / "run" / "twins" / "hybrid-3.twin"))
+    assert made.bands.cycles == member.bands.cycles == len(split.train) + len(split.validate)
+    unseen = jobs.unseen_in(tmp_path / "run", "hybrid", 3, splits.folds(split, 2))
+    assert made.bands == jobs.with_bands(made, split, unseen).bands
 
 
 def test_what_is_no_ensemble_is_refused(run, finished_run, tmp_path):

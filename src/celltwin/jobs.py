@@ -206,8 +206,16 @@ def with_bands_of_folds(
     return {job.name: with_bands(twins[job.name], split, unseen[job.family.name]) for job in whole}
 
 
-def ensemble(members: Sequence[Twin], split: Split) -> Twin:
-    """One twin of the trained seeds of a model or estimator; a voltage model has bands of its own.
+def unseen_in(run: Path, name: str, seed: int, folds: Sequence[Fold]) -> list[bands.Errors]:
+    """Errors on training cycles of a model that a run trained without them, with this seed, in these folds."""
+    found = []
+    for number, fold in enumerate(folds):
+        found += errors(twin.load(run / "folds" / f"{name}-{seed}.fold{number}.twin"), fold.left_out)
+    return found
+
+
+def ensemble(members: Sequence[Twin], split: Split, unseen: Sequence[bands.Errors] = ()) -> Twin:
+    """One twin of the trained seeds of a model or estimator; a voltage model has bands of its own, as `with_bands`.
 
     Raises CelltwinError where they are not of one model, trained on the split's training records.
     """
@@ -230,7 +238,7 @@ def ensemble(members: Sequence[Twin], split: Split) -> Twin:
         "identity": [one.card["identity"] for one in members],
     }
     card.pop("validation", None)
-    return with_bands(replace(first, name=f"{first.name}-ensemble", model=model, card=card), split)
+    return with_bands(replace(first, name=f"{first.name}-ensemble", model=model, card=card), split, unseen)
 
 
 def identity(job: Job, split: Split) -> str:
