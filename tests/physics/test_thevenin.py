@@ -273,6 +273,17 @@ def test_before_training_a_rested_voltage_above_the_curve_is_charge_by_its_slope
     assert cold < 0.6 * warm  # where half of the excess may be what is left of an overpotential
 
 
+def test_where_every_record_begins_under_load_the_first_voltage_tells_no_charge():
+    """The curve at their start was never seen: what is above a guess at it is no charge."""
+    rested = reference.drive("rested", seed=1, samples=100)
+    loaded = rested.between(int(np.argmax(np.abs(rested.current) > 0.1)))
+    assert Thevenin.create([loaded, rested]).wake is not None
+    model = Thevenin.create([loaded])
+    assert model.wake is None
+    start = start_of(rested)
+    assert float(model.init(start._replace(voltage=start.voltage + 0.05)).shift) == 0.0
+
+
 def test_a_rest_is_found_where_charge_is_read_from_the_voltage():
     """The voltage of a rest is looked for: a circuit that takes any voltage for charge agrees with each."""
     model = replace(built(), wake=Wake(jnp.full(2, 5.0, "f4"), jnp.full(2, 0.1, "f4"), (5.0, 5.0)))

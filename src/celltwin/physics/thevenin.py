@@ -15,7 +15,8 @@ core a few kelvin warmer has a tenth less resistance. g is the rise that a stead
     theta <- a theta + (1 - a) g(T) I^2,   a = exp(-dt / tau_core)
 
 The shift is what the start tells: a cell that wakes at rest a few mV above the curve was charged a little further, or
-holds a little less, than its counter says. It moves the curve, not the counter, by at most 3 % of SOC.
+holds a little less, than its counter says. It moves the curve, not the counter, by at most 3 % of SOC. A circuit whose
+training records all begin under load has none: it never saw the curve where they start.
 
 Nothing here feeds a voltage back: charge, core, pairs and hysteresis are linear recurrences one after the other, and
 `run` advances each over the whole record at once. It gives what a scan of `step` gives, sooner.
@@ -157,6 +158,9 @@ class Thevenin(eqx.Module):
         """A circuit to be trained, that starts from the least-squares OCV and resistance of the records."""
         temperatures = temperature_nodes(records)
         voltage, resistance = fit_ohmic(records, temperatures)
+        wake = None
+        if any(_begins_at_rest(record) for record in records):
+            wake = Wake.of(_slope_at_top(voltage, records), resistance, float(start_of(records[0]).capacity))
         pairs = len(time_constants)
         share = np.array([0.35] + [0.4 / pairs] * pairs + [0.25])[:, None, None]
         tables = np.log(share * resistance[None, None, :]) + np.zeros((1, len(SOC_NODES), 1))
@@ -170,7 +174,7 @@ class Thevenin(eqx.Module):
             core=Core(
                 jnp.asarray(np.log(CORE_RESISTANCE * resistance), single), jnp.asarray(np.log(CORE_TIME), single)
             ),
-            wake=Wake.of(_slope_at_top(voltage, records), resistance, float(start_of(records[0]).capacity)),
+            wake=wake,
             temperatures=temperatures,
             soc_nodes=SOC_NODES,
             initial_tau=tuple(float(t) for t in time_constants),
@@ -349,6 +353,12 @@ class Thevenin(eqx.Module):
         if self.hysteresis is not None:
             total += self.hysteresis.penalty()
         return total
+
+
+def _begins_at_rest(record: Record) -> bool:
+    """Is the current of its first sample below C/20?"""
+    start = start_of(record)
+    return RESTED_RATE * abs(float(start.current)) < float(start.capacity)
 
 
 def _slope_at_top(voltage: np.ndarray, records: Sequence[Record]) -> float:
