@@ -18,30 +18,22 @@ from celltwin.evaluation import robustness
 from celltwin.learning.training import Progress
 from celltwin.twin import PRETRAINED, Twin
 
-TWINS = {  # the model, and how many seeds: where training cycles are few, they differ
-    "lg_18650hg2/soc": ("soc-fused", 1),
-    "panasonic_18650pf/soc": ("soc-fused", 3),
+TWINS = {
+    "lg_18650hg2/soc": "soc-fused",
+    "panasonic_18650pf/soc": "soc-fused",
 }
 LARGEST = 1_000_000  # bytes
 
 
-def train(model: str, seeds: int, data: str) -> tuple[Twin, datasets.Dataset]:
-    """The seed of the model that validation likes best, and the dataset."""
+def train(model: str, data: str) -> tuple[Twin, datasets.Dataset]:
+    """The model with seed 0, and what it is built on."""
     dataset = datasets.load(data)
     split = dataset.split(None)
-    base, made = None, []
-    for job in jobs.jobs_of([model], range(seeds), False, split):
-        one = jobs.train(job, dataset, split, base, listen=_told)
-        if job.family.name == model:
-            made.append(one)
-        else:
-            base = one
-    return min(made, key=validated), dataset
-
-
-def validated(one: Twin) -> float:
-    """Error of its best round on the validation cycles."""
-    return min(progress["validate"] for progress in one.card["history"])
+    made = None
+    for job in jobs.jobs_of([model], [0], False, split):
+        made = jobs.train(job, dataset, split, made, listen=_told)
+    assert made is not None
+    return made, dataset
 
 
 def _told(name: str, share: float, progress: Progress | None) -> None:
@@ -73,7 +65,7 @@ def card(name: str, one: Twin, dataset: datasets.Dataset, size: int) -> str:
             f"- Data: {one.card['citation']}; licence {one.card['licence']}.",
             f"- Trained on {', '.join(split['train'])}.",
             f"- Best round chosen on {', '.join(split['validate'])}; scored below on {', '.join(split['test'])}.",
-            f"- {_chosen(one.card['seed'], TWINS[name][1])} Made by `python scripts/pretrain.py --only {name}`.",
+            f"- One seed ({one.card['seed']}). Made by `python scripts/pretrain.py --only {name}`.",
             "- Trained for "
             + ", ".join(f"{k} {np.round(low, 2):g} to {np.round(high, 2):g}" for k, (low, high) in ranges.items())
             + ". Outside, the twin says so (`in_domain`).",
@@ -87,10 +79,6 @@ def card(name: str, one: Twin, dataset: datasets.Dataset, size: int) -> str:
     )
 
 
-def _chosen(seed: int, seeds: int) -> str:
-    return f"One seed ({seed})." if seeds == 1 else f"Seed {seed}, the best of {seeds} on the validation cycles."
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", action="append", choices=TWINS)
@@ -99,7 +87,7 @@ def main() -> None:
     folders = dict(item.split("=", 1) for item in given.data)
     for name in given.only or TWINS:
         source = name.split("/")[0]
-        one, dataset = train(*TWINS[name], folders.get(source, source))
+        one, dataset = train(TWINS[name], folders.get(source, source))
         path = PRETRAINED / f"{name}.twin"
         size = one.save(path).stat().st_size
         if size > LARGEST:
