@@ -57,7 +57,7 @@ Folds = Annotated[
     int | None,
     typer.Option(
         min=2,
-        help="Train as often again, each time without a part of the training cycles, which then set the bands.",
+        help="Train this often again, each time without a part of the training cycles: errors on these set the bands.",
     ),
 ]
 
