@@ -179,6 +179,22 @@ def test_folds_come_last_are_of_the_first_seed_and_have_a_base_of_their_own(data
     ]  # fmt: skip
 
 
+def tables(out, name):
+    """Resistances of a saved circuit, or of the one that a hybrid is built on."""
+    model = twin_file.load(out / f"{name}.twin").model
+    return np.asarray((model.base.circuit if hasattr(model, "base") else model).log_resistance)
+
+
+def test_a_run_from_before_there_were_folds_goes_on(finished_run, tmp_path):
+    config = files.read_json(finished_run[0] / "config.json")
+    before = {key: value for key, value in config.items() if key != "folds"}
+    files.write_json(tmp_path / "config.json", before)
+    benchmark.begin(tmp_path, config, resume=True)
+    files.write_json(tmp_path / "config.json", before)
+    with pytest.raises(CelltwinError, match="other settings"):
+        benchmark.begin(tmp_path, config | {"folds": 2}, resume=True)
+
+
 @pytest.mark.usefixtures("tiny_plans")
 def test_bands_of_folds_are_those_of_cycles_that_no_model_saw(dataset, tmp_path):
     split, out = dataset.split(), tmp_path / "run"
@@ -189,10 +205,16 @@ def test_bands_of_folds_are_those_of_cycles_that_no_model_saw(dataset, tmp_path)
         of_folds = [twin_file.load(out / "folds" / f"{name}-0.fold{k}.twin") for k in range(2)]
         for one, fold in zip(of_folds, parts, strict=True):
             assert one.domain.seen == tuple(sorted(r.content_hash for r in fold.split.train))
-        unseen = [e for one, fold in zip(of_folds, parts, strict=True) for e in jobs.errors(one, fold.left_out)]
+        unseen = [e for one, fold in zip(of_folds, parts, strict=True) for e in jobs.errors_left_out(one, fold)]
         made = twin_file.load(out / "twins" / f"{name}-0.twin")
         assert made.bands == jobs.with_bands(made, split, unseen).bands
     assert made.bands.cycles == len(split.train) + len(split.validate)
+    whole, *circuits = (tables(out, "twins/thevenin-0"), *(tables(out, f"folds/thevenin-0.fold{k}") for k in range(2)))
+    for k, circuit in enumerate(circuits):  # a hybrid of a fold stands on the circuit of its fold
+        assert np.array_equal(tables(out, f"folds/hybrid-0.fold{k}"), circuit)
+        assert not np.array_equal(circuit, whole)
+    with pytest.raises(CelltwinError, match="has seen"):
+        jobs.errors_left_out(twin_file.load(out / "twins" / "hybrid-0.twin"), parts[0])
     again = benchmark.run(dataset, split, ["hybrid", "ohmic"], out, folds=2, resume=True)
     assert [m["overall"] for m in again["models"]] == [m["overall"] for m in metrics["models"]]
     with pytest.raises(CelltwinError, match="folds are for the bands of voltage models"):

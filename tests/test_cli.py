@@ -200,7 +200,24 @@ def test_fit_in_folds_says_what_they_were_wrong_by(run, refused, dataset_folder,
     assert made.bands.cycles == len(split.train) + len(split.validate)
     assert made.domain.seen == tuple(sorted(r.content_hash for r in split.train))
     assert [path.name for path in tmp_path.glob(".*checkpoint")] == []
+    assert made.card["left_out"]["cycles"] == len(split.train)
     assert "folds are for the bands" in refused("fit", "soc-ekf", dataset_folder, "--folds", 2)
+    again = ("fit", "thevenin", dataset_folder, "--folds", 2, "--from", tmp_path / "cell.twin")
+    assert "folds are trained from nothing" in refused(*again)
+
+
+def test_benchmark_takes_folds_from_a_file_or_an_option(run, refused, dataset_folder, tmp_path):
+    (tmp_path / "mine.toml").write_text(f"dataset = '{dataset_folder}'\nmodels = ['ohmic']\nfolds = 2\n")
+    for options, expected in (((), 2), (("--folds", 0), 0), (("--folds", 9), 9)):
+        folder = tmp_path / f"run{expected}"
+        status, _, errors = run("benchmark", "--config", "mine.toml", "--out", folder, *options)
+        assert status == 0, errors
+        assert json.loads((folder / "config.json").read_text())["folds"] == expected
+        assert (folder / "folds").exists() == bool(expected)
+    (tmp_path / "mine.toml").write_text(f"dataset = '{dataset_folder}'\nfolds = 1\n")
+    assert "one fold leaves nothing" in refused("benchmark", "--config", "mine.toml")
+    (tmp_path / "mine.toml").write_text(f"dataset = '{dataset_folder}'\nfolds = 2\n")
+    assert "folds are for the bands" in refused("benchmark", "--config", "mine.toml", "--task", "pack")
 
 
 def test_fit_begins_with_a_twin(run, refused, dataset_folder, tmp_path):

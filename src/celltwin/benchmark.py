@@ -68,7 +68,8 @@ def run(
     """Train, score and report. Returns what is in metrics.json.
 
     `changes` are settings of the models' plans by model, as in an experiment's [training.MODEL]. With `folds`, each
-    voltage model is also trained that often without a part of the training cycles: its bands come from these.
+    voltage model is also trained that often, with the first seed, without a part of the training cycles: the bands of
+    all its seeds come from these.
 
     Two models train at a time, one on each core. After Ctrl-C or a kill, the same call with `resume` goes on where the
     last whole round of each model ended, to the same figures.
@@ -83,6 +84,8 @@ def run(
     if folds and task != "voltage":
         raise CelltwinError("folds are for the bands of voltage models", got=f"task {task}", fix="leave folds out")
     parts = splits.folds(split, folds) if folds else ()
+    if len(parts) < folds:
+        log.warning("%d folds, as there are no more training cycles", len(parts))
     jobs = jobs_of(names, seeds, quickly, split, changes, len(parts))
     config = {
         "title": title,
@@ -151,7 +154,7 @@ def begin(out: Path, config: dict[str, Any], resume: bool) -> None:
             raise CelltwinError(
                 f"{out} already holds a run", fix="add --resume to go on with it, or choose another --out"
             )
-        before = files.read_json(written)
+        before = {"folds": 0} | files.read_json(written)
         if any(before.get(key) != value for key, value in files.plain(config).items() if key not in ELSEWHERE):
             raise CelltwinError(
                 f"{out} holds a run with other settings or other data", fix="choose another --out, or the same settings"

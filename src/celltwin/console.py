@@ -56,7 +56,7 @@ SplitName = Annotated[str | None, typer.Option("--split", help="A further split 
 Folds = Annotated[
     int | None,
     typer.Option(
-        min=2,
+        min=0,
         help="Train this often again, each time without a part of the training cycles: errors on these set the bands.",
     ),
 ]

@@ -57,6 +57,12 @@ class Experiment(_Strict):
                 raise ValueError(f"training.{name} has a seed; the seeds of an experiment are its `seeds`")
         return self
 
+    @model_validator(mode="after")
+    def _a_part_is_left_out(self) -> Experiment:
+        if self.folds == 1:
+            raise ValueError("one fold leaves nothing to train on; folds are 0, for none, or 2 and more")
+        return self
+
     @property
     def seed_numbers(self) -> list[int]:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)

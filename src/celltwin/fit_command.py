@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+import glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from celltwin import experiment, jobs, models, twin
-from celltwin.console import Data, Folds, SplitName, note_doubts, out
+from celltwin.console import Data, Folds, SplitName, note, note_doubts, out
 from celltwin.data import datasets, splits
 from celltwin.data.splits import Split
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
-from celltwin.learning import bands
 from celltwin.shown import bars, rows_table
 
 
@@ -46,24 +45,30 @@ def fit(
     family = models.family(model)
     with out.status(f"reading {data}"):
         dataset = datasets.load(data)
-        parts = dataset.split(split)
+        whole = dataset.split(split)
     if minutes is not None:
-        parts = splits.shortened(parts, 60.0 * minutes)
+        whole = splits.shortened(whole, 60.0 * minutes)
     chain = jobs.chain(model)
     sources = jobs.bases_of(twin.load(source_file), model) if source_file else [None] * len(chain)
     path = out_file or Path(f"{dataset.name}-{model}.twin")
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = experiment.plan_changes(config) if config else {}
-    left = splits.folds(parts, folds) if folds else ()
-    if left and family.task != "voltage":
+    if folds and family.task != "voltage":
         raise CelltwinError("folds are for the bands of voltage models", got=model, fix="leave --folds out")
-    note_doubts((*parts.train, *parts.validate))
-    stop = threading.Event()
-    checkpoints: list[Path] = []
+    if folds and source_file:
+        raise CelltwinError(
+            "folds are trained from nothing",
+            got=f"--from {source_file}, which may have seen what they leave out",
+            fix="leave --from or --folds out",
+        )
+    parts = splits.folds(whole, folds) if folds else ()
+    if folds and len(parts) < folds:
+        note(f"{len(parts)} folds, as there are no more training cycles")
+    note_doubts((*whole.train, *whole.validate))
     with bars() as listen:
 
-        def trained(parts: Split, fold: int | None = None) -> twin.Twin:
+        def trained(on: Split, number: int | None = None) -> twin.Twin:
             """The model, after what it is built on."""
             made: twin.Twin | None = None
             for one, source in zip(chain, sources, strict=True):
@@ -73,38 +78,36 @@ def fit(
                     mine = overrides if one is family else {}
                     plan = plan.model_copy(update={"seed": seed} | mine)
                     if "adam_rounds" not in mine:
-                        plan = plan.for_samples(sum(len(r) for r in parts.train))
-                job = jobs.Job(one, seed, plan, fold)
-                checkpoints.append(path.with_name(f".{path.name}.{job.name}.checkpoint"))
+                        plan = plan.for_samples(sum(len(r) for r in whole.train))
+                suffix = "" if number is None else f".fold{number}"
                 made = jobs.train(
-                    job,
+                    jobs.Job(one, seed, plan, number),
                     dataset,
-                    parts,
+                    on,
                     made,
                     source=source,
-                    checkpoint=checkpoints[-1],
+                    checkpoint=path.with_name(f".{path.name}.{one.name}{suffix}.checkpoint"),
                     resume=resume,
                     listen=listen,
-                    stop=stop,
                 )
             assert made is not None
             return made
 
-        made = trained(parts)
+        made = trained(whole)
         unseen = []
-        for k, fold in enumerate(left):
-            unseen += jobs.errors(trained(fold.split, k), fold.left_out)
+        for number, fold in enumerate(parts):
+            unseen += jobs.errors_left_out(trained(fold.split, number), fold)
     if unseen:
-        made = jobs.with_bands(made, parts, unseen)
+        made = jobs.with_bands(made, whole, unseen)
     if minutes is not None:
         made.card["minutes"] = minutes
-    rows = protocol.evaluate(made, parts.validate) if parts.validate else []
+    rows = protocol.evaluate(made, whole.validate) if whole.validate else []
     made.card["validation"] = [protocol.figures(row) for row in rows]
     made.save(path)
-    for checkpoint in checkpoints:
-        checkpoint.unlink(missing_ok=True)
+    for checkpoint in path.parent.glob(f".{glob.escape(path.name)}.*.checkpoint"):
+        checkpoint.unlink()
     if rows:
         out.print(rows_table("validation", rows, made.task))
     if unseen:
-        out.print(f"training cycles left out, {len(left)} folds: RMSE {bands.rmse(unseen):.1f} mV")
+        out.print(f"training cycles left out, {len(parts)} folds: RMSE {made.card['left_out']['rmse']:.1f} mV")
     out.print(f"twin: {path}", soft_wrap=True)

@@ -179,12 +179,14 @@ def with_bands(one: Twin, split: Split, unseen: Sequence[bands.Errors] = ()) -> 
     """The twin with the bands that the split's training and validation records give it; none of an estimator.
 
     With `unseen`, errors on training cycles of models that were trained without them, these stand in for the twin's own
-    on its training records, and count as the validation records do.
+    on its training records, and count as the validation records do; the card says how large they are.
     """
     if one.task != "voltage":
         return one
     trained = unseen or errors(one, split.train)
-    return replace(one, bands=bands.calibrate(trained, [*unseen, *errors(one, split.validate)]))
+    left_out = {"left_out": {"cycles": len(unseen), "rmse": bands.rmse(unseen)}} if unseen else {}
+    found = bands.calibrate(trained, [*unseen, *errors(one, split.validate)])
+    return replace(one, bands=found, card=one.card | left_out)
 
 
 def errors(one: Twin, records: Sequence[Record]) -> list[bands.Errors]:
@@ -195,22 +197,38 @@ def errors(one: Twin, records: Sequence[Record]) -> list[bands.Errors]:
 def with_bands_of_folds(
     jobs: Sequence[Job], twins: Mapping[str, Twin], split: Split, folds: Sequence[Fold]
 ) -> dict[str, Twin]:
-    """The twins of the whole split by name of job, with bands from the cycles that were left out of each fold."""
+    """The twins of the whole split by name of job, with bands from the cycles that were left out of each fold.
+
+    Folds are of the first seed, and their errors set the bands of every seed.
+    """
     unseen: dict[str, list[bands.Errors]] = {}
     for job in jobs:
         if job.fold is not None:
-            unseen.setdefault(job.family.name, []).extend(errors(twins[job.name], folds[job.fold].left_out))
+            unseen.setdefault(job.family.name, []).extend(errors_left_out(twins[job.name], folds[job.fold]))
     for name, found in unseen.items():
         log.info("%s: RMSE %.2f mV on training cycles left out", name, bands.rmse(found))
     whole = [job for job in jobs if job.fold is None]
     return {job.name: with_bands(twins[job.name], split, unseen[job.family.name]) for job in whole}
 
 
+def errors_left_out(one: Twin, fold: Fold) -> list[bands.Errors]:
+    """Errors of a fold's twin on what was left out. Raises CelltwinError where it saw that in training."""
+    seen = [record.label for record in fold.left_out if record.content_hash in one.domain.seen]
+    if seen:
+        raise CelltwinError(
+            f"a model of a fold has seen '{seen[0]}'",
+            got="a cycle that was left out, among its training records",
+            expected="a model that was trained without it",
+            fix="train the folds of this split anew, from nothing",
+        )
+    return errors(one, fold.left_out)
+
+
 def unseen_in(run: Path, name: str, seed: int, folds: Sequence[Fold]) -> list[bands.Errors]:
     """Errors on training cycles of a model that a run trained without them, with this seed, in these folds."""
     found = []
     for number, fold in enumerate(folds):
-        found += errors(twin.load(run / "folds" / f"{name}-{seed}.fold{number}.twin"), fold.left_out)
+        found += errors_left_out(twin.load(run / "folds" / f"{name}-{seed}.fold{number}.twin"), fold)
     return found
 
 

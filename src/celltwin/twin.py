@@ -58,7 +58,7 @@ class Twin:
     cell: Cell
     card: dict[str, Any] = field(default_factory=dict)
     task: str = "voltage"  # what it says: "voltage" of a simulation, or "soc", estimated from measurements
-    bands: Bands | None = None  # of the simulated voltage, where validation records measured them
+    bands: Bands | None = None  # of the simulated voltage, where records that it was not trained on measured them
 
     def simulate(self, record: Record) -> Output:
         """Closed-loop simulation of a record, arrays [time]. See `with_facts` for a record of unknown cell."""

@@ -152,12 +152,13 @@ def test_cycles_of_folds_stand_in_for_the_training_records(twins, split):
     everything = [*unseen, *held]
     assert made.bands == calibrate(unseen, everything)
     assert made.bands.cycles == 4 + len(held)
+    assert made.card == one.card | {"left_out": {"cycles": 4, "rmse": bands.rmse(unseen)}}
     inside = [e.size <= made.bands.half_width(e.soc, e.temperature) for e in everything]
     assert 0.9 <= np.concatenate(inside).mean() < 0.91
     assert made.bands != jobs.with_bands(one, split).bands
     assert jobs.with_bands(one, replace(split, validate=()), unseen).bands.cycles == 4
 
 
-def test_the_rmse_of_errors_is_that_of_all_their_samples():
+def test_the_rmse_of_errors_is_the_mean_over_records():
     three, four = (replace(errors(0, samples=n), size=np.full(n, size)) for n, size in ((10, 0.03), (30, 0.04)))
-    assert bands.rmse([three, four]) == pytest.approx(1e3 * np.sqrt((0.03**2 + 3 * 0.04**2) / 4))
+    assert bands.rmse([three, four]) == pytest.approx(35.0)

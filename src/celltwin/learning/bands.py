@@ -9,17 +9,19 @@ ceil((n + 1) level)-th smallest of their n scores |error| / q. This is split-con
 al., JASA 113, 2018; Papadopoulos et al., ECML 2002). All errors are those of whole closed-loop simulations from a known
 start.
 
-What this promises. If samples were exchangeable, a new one would lie in the band with at least the stated probability.
-They are not: errors are slow, and the samples of a cycle rise and fall together. At best whole cycles are exchangeable;
-then the band holds about the stated share of the samples of *many* new cycles, while a single cycle may lie well below
-or above; to promise 90 % of it, whatever the distribution, takes nine validation cycles and more. Nothing is promised
-for another cell, an aged one, another kind of driving, or outside the training domain. Where the validation cycles are
-harder than those to come, bands are too wide; where they are easier, too narrow. They also chose the best round of
-training, which flatters f a little.
+What this promises, of bands from validation cycles. If samples were exchangeable, a new one would lie in the band with
+at least the stated probability. They are not: errors are slow, and the samples of a cycle rise and fall together. At
+best whole cycles are exchangeable; then the band holds about the stated share of the samples of *many* new cycles,
+while a single cycle may lie well below or above; to promise 90 % of it, whatever the distribution, takes nine
+validation cycles and more. Nothing is promised for another cell, an aged one, another kind of driving, or outside the
+training domain. Where the validation cycles are harder than those to come, bands are too wide; where they are easier,
+too narrow. They also chose the best round of training, which flatters f a little.
 
 With folds there are more cycles that no model saw. Each training cycle is simulated by a model that was trained
-without it; these errors give q, and f together with those of the validation cycles: cross-conformal prediction (Vovk,
-Annals of Mathematics and AI 74, 2015) by whole cycle. Models of the folds had less to learn from, which widens bands.
+without it; these errors give q, and f together with those of the validation cycles, in the manner of cross-conformal
+prediction (Vovk, Annals of Mathematics and AI 74, 2015) by drive cycle. Without its guarantee: q and f are from the
+same errors, and the band lies about another model, which saw all cycles. The models of the folds saw less, which widens
+bands. What these hold is looked at by leaving out one cycle at a time.
 """
 
 from __future__ import annotations
@@ -97,8 +99,8 @@ def errors_of(model: Any, records: Sequence[Record]) -> list[Errors]:
 
 
 def rmse(errors: Sequence[Errors]) -> float:
-    """Of all samples of some records, in mV."""
-    return 1e3 * float(np.sqrt(np.mean(np.concatenate([one.size for one in errors]) ** 2)))
+    """Mean over records, in mV, as `evaluation.protocol` has it."""
+    return 1e3 * float(np.mean([np.sqrt(np.mean(one.size**2)) for one in errors]))
 
 
 def conformal_quantile(scores: np.ndarray, level: float = LEVEL) -> float:

@@ -214,8 +214,8 @@ def html_page(metrics: Metrics, figures: Figures, config: Any, environment: Any)
 def _bands_section(metrics: Metrics) -> Section:
     text = (
         f"Share of the test samples that lie within the {100 * LEVEL:g} % band around the simulated voltage, and the "
-        "mean of its half-width. Bands are calibrated on validation cycles: they hold on average over many cycles like "
-        "these, not in every single one. What is nearest to the level is marked."
+        "mean of its half-width. Bands are calibrated on cycles that were not trained on: they hold on average over "
+        "many cycles like these, not in every single one. What is nearest to the level is marked."
     )
     return "bands", "Bands", text, bands_html(metrics)
 
