@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from celltwin import experiment, jobs, twin
-from celltwin.data import datasets, splits
+from celltwin.data import datasets
 from celltwin.data.record import Record
 from celltwin.data.splits import Split
 from celltwin.evaluation import protocol
@@ -96,8 +96,7 @@ def main() -> None:
     unseen: dict[str, list[Errors]] = {name: [] for name in names}
     if given.folds is not None:
         asked = experiment.load(given.folds)
-        parts = splits.folds(split, asked.folds)
-        unseen = {name: jobs.unseen_in(given.folds, name, asked.seed_numbers[0], parts) for name in names}
+        unseen = {name: jobs.unseen_in(given.folds, name, asked, split) for name in names}
     head(split.test)
     for name in names:
         ways: dict[str, Sequence[Errors]] = {"validation": ()}

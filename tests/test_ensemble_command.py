@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from celltwin import benchmark, files, jobs, twin
+from celltwin import benchmark, experiment, files, jobs, twin
 from celltwin.cli import app
-from celltwin.data import datasets, splits
+from celltwin.data import datasets
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_folds_of_a_run_set_the_band_of_its_ensembles(run, dataset_folder, t
     assert done.exit_code == 0, done.output
     made, member = (twin.load(path) for path in ("cell.twin", tmp_path / "run" / "twins" / "hybrid-3.twin"))
     assert made.bands.cycles == member.bands.cycles == len(split.train) + len(split.validate)
-    unseen = jobs.unseen_in(tmp_path / "run", "hybrid", 3, splits.folds(split, 2))
+    unseen = jobs.unseen_in(tmp_path / "run", "hybrid", experiment.load(tmp_path / "run"), split)
     assert made.bands == jobs.with_bands(made, split, unseen).bands
 
 

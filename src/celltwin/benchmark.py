@@ -84,8 +84,6 @@ def run(
     if folds and task != "voltage":
         raise CelltwinError("folds are for the bands of voltage models", got=f"task {task}", fix="leave folds out")
     parts = splits.folds(split, folds) if folds else ()
-    if len(parts) < folds:
-        log.warning("%d folds, as there are no more training cycles", len(parts))
     jobs = jobs_of(names, seeds, quickly, split, changes, len(parts))
     config = {
         "title": title,
@@ -102,6 +100,8 @@ def run(
     begin(out, config, resume)
     with logged(out):
         log.info("celltwin %s on %s: %s", __version__, dataset.name, ", ".join(job.name for job in jobs))
+        if len(parts) < folds:
+            log.warning("%d folds, as there are no more training cycles", len(parts))
         twins = train_all(jobs, dataset, split, out, resume, listen, parts)
         if parts:
             twins = with_bands_of_folds(jobs, twins, split, parts)

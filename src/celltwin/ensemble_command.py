@@ -9,7 +9,7 @@ import typer
 
 from celltwin import experiment, jobs, models, twin
 from celltwin.console import out
-from celltwin.data import datasets, splits
+from celltwin.data import datasets
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
 
@@ -38,7 +38,7 @@ def ensemble(
     dataset = datasets.load(data or asked.dataset)
     parts = dataset.split(asked.split)
     experiment.refuse_other_data(asked, experiment.hashes(parts))
-    unseen = jobs.unseen_in(run, model, asked.seed_numbers[0], splits.folds(parts, asked.folds)) if asked.folds else ()
+    unseen = jobs.unseen_in(run, model, asked, parts)
     made = jobs.ensemble([twin.load(path) for path in found], parts, unseen)
     path = made.save(out_file or Path(f"{dataset.name}-{made.name}.twin"))
     if parts.validate:

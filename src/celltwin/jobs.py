@@ -19,11 +19,13 @@ import jax
 
 import celltwin.estimators  # noqa: F401  makes them known by name
 from celltwin import __version__, models, twin
+from celltwin.data import splits
 from celltwin.data.datasets import Dataset
 from celltwin.data.domain import Domain
 from celltwin.data.record import Cell, Record
 from celltwin.data.splits import Fold, Split, refuse_seen
 from celltwin.errors import CelltwinError
+from celltwin.experiment import Experiment
 from celltwin.learning import bands, training, transfer
 from celltwin.learning.plan import Plan
 from celltwin.learning.training import Progress
@@ -224,11 +226,12 @@ def errors_left_out(one: Twin, fold: Fold) -> list[bands.Errors]:
     return errors(one, fold.left_out)
 
 
-def unseen_in(run: Path, name: str, seed: int, folds: Sequence[Fold]) -> list[bands.Errors]:
-    """Errors on training cycles of a model that a run trained without them, with this seed, in these folds."""
+def unseen_in(run: Path, name: str, asked: Experiment, split: Split) -> list[bands.Errors]:
+    """Errors on training cycles of a model that a run trained without them; none where it was not asked for folds."""
     found = []
-    for number, fold in enumerate(folds):
-        found += errors_left_out(twin.load(run / "folds" / f"{name}-{seed}.fold{number}.twin"), fold)
+    for number, fold in enumerate(splits.folds(split, asked.folds) if asked.folds else ()):
+        job = Job(models.family(name), asked.seed_numbers[0], None, number)
+        found += errors_left_out(twin.load(run / "folds" / f"{job.name}.twin"), fold)
     return found
 
 
