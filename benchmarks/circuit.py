@@ -21,17 +21,22 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from celltwin import exchange
+from celltwin.data.domain import CHANNELS, Domain
+from celltwin.data.record import Cell
+from celltwin.deploy import native
 from celltwin.fleet import Fleet
 from celltwin.interface import Input, Output, Start, simulate
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.thevenin import Thevenin
-from celltwin.simulator import Simulator
+from celltwin.simulator import AT_ONCE, Simulator
+from celltwin.twin import Twin
 
 SECONDS = 3600
 NODES = 11
@@ -204,19 +209,30 @@ def by_pybamm(c: Circuit, current: np.ndarray) -> Callable[[], np.ndarray]:
     return best
 
 
-def call_from_numpy(model: Thevenin, start: Start, inputs: Input) -> None:
-    """Microseconds of a call of `Simulator`, of its compiled program alone on an array of JAX, and the difference."""
-    simulator, numbers = Simulator(model, (SECONDS,)), Start(*map(float, start))
+def call_from_numpy(model: Thevenin, c: Circuit, start: Start, inputs: Input) -> None:
+    """Microseconds of a call of `Simulator`, of its compiled program alone, and the difference: in C and by JAX."""
+    cell = Cell(c.name, c.capacity_ah, c.voltage_limits_volt, c.capacity_ah)
+    twin = Twin("circuit", model, Domain(*jnp.zeros((4, len(CHANNELS))), seen=()), cell, {})
+    in_c = Simulator(twin, (SECONDS,))
+    with mock.patch.object(native, "compiler", return_value=None):
+        by_jax = Simulator(twin, (SECONDS,))
+    numbers = Start(*map(float, start))
     print(f"\n{'called from NumPy':<18}{'samples':>10}{'us/call':>10}{'program':>10}{'beyond it':>10}")
-    for samples in (1, 60, SECONDS):
+    for samples in (1, 60, AT_ONCE, SECONDS):
         record = Input(*(column[:samples] for column in inputs))
-        packed = jnp.asarray(simulator.packed(numbers, record)[0])
-        ways = (lambda r=record: simulator(numbers, r), lambda x=packed: simulator.program(x).block_until_ready())
-        # Turn by turn, so that what else the machine does meets both alike.
-        times = np.array([[once_timed(way) for way in ways] for _ in range(2000)])
-        # The fastest tenth: a call is so short that another process is in it or is not.
-        whole, program = 1e6 * np.quantile(times, 0.1, axis=0)
-        print(f"{'':<18}{samples:>10}{whole:>10.1f}{program:>10.1f}{whole - program:>10.1f}")
+        packed, on_device = in_c.packed(numbers, record)[0], jnp.asarray(by_jax.packed(numbers, record)[0])
+        ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+            "C": (lambda r=record: in_c(numbers, r), lambda x=packed: in_c.program(x)),
+            "JAX": (lambda r=record: by_jax(numbers, r), lambda x=on_device: by_jax._jitted(x).block_until_ready()),
+        }
+        if samples > AT_ONCE:  # a circuit is not simulated in C then
+            del ways["C"]
+        for name, way in ways.items():
+            # Turn by turn, so that what else the machine does meets both alike.
+            times = [[once_timed(work) for work in way] for _ in range(2000)]
+            # The fastest tenth: a call is so short that another process is in it or is not.
+            whole, program = 1e6 * np.quantile(times, 0.1, axis=0)
+            print(f"{name:<18}{samples:>10}{whole:>10.1f}{program:>10.1f}{whole - program:>10.1f}")
 
 
 def once_timed(work: Callable[[], Any]) -> float:
@@ -258,7 +274,7 @@ def main() -> None:
     for name, work in one.items():
         apart = 1e3 * float(np.abs(work() - reference).max())
         print(f"{name:<18}{1e6 * taken[name] / SECONDS:>10.3f}{taken[name] / taken['celltwin']:>16.2f}{apart:>10.3f}")
-    call_from_numpy(model, start, inputs)
+    call_from_numpy(model, c, start, inputs)
     slope = median(lambda: jax.block_until_ready(gradient(model)), chosen.repeats)
     count = sum(x.size for x in jax.tree.leaves(model))
     print(f"\ngradient to all {count} parameters, {SECONDS} s: celltwin {1e6 * slope / SECONDS:.3f} us/step;")

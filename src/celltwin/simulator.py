@@ -1,18 +1,19 @@
-"""A model called from NumPy as if it were a plain function: compiled once, little beyond its arithmetic.
+"""A twin called from NumPy as if it were a plain function: compiled once, little beyond its arithmetic.
 
-    simulator = Simulator(model, lengths=[3600])
+    simulator = Simulator(twin)
     output = simulator(start, Input(current, temperature, dt))  # output.voltage, output.soc: NumPy, [time]
 
-For optimisers, controllers and servers, which simulate short records over and over. A call of a compiled JAX function
-costs for every array that goes in or comes out; so here one array goes in, one comes out, and the model itself is part
-of the program. For whole data sets see `interface.simulate_records`, for thousands of circuits `fleet`.
-
-JAX hands what it takes for long work to another thread, which costs tens of microseconds where the processor is busy.
-`jax.config.update("jax_cpu_enable_async_dispatch", False)`, before its first use, spares them.
+For optimisers, controllers and servers, which simulate short records over and over. Where there is a C compiler, the
+twin's own C is compiled for this processor, and a call costs a few microseconds beyond its arithmetic. A compiled
+function of JAX costs tens, for every array that goes in or comes out and for work that is handed to another thread; it
+runs where there is no compiler, and long records of a circuit, which is faster over a whole record at once than in a
+loop. One array goes in then and one comes out, and the model itself is part of the program. For whole data sets see
+`interface.simulate_records`, for thousands of circuits `fleet`.
 """
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Any
@@ -22,31 +23,42 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from celltwin.deploy import c, native
 from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Output, Start, simulate
+from celltwin.physics.hysteretic import HystereticThevenin
+from celltwin.physics.thevenin import Thevenin
+from celltwin.twin import Twin
 
-SHORTEST = 64  # samples; shorter records are padded to it
+SHORTEST = 64  # samples; JAX is given no shorter records, but pads them
+AT_ONCE = 256  # samples; above, a circuit is simulated faster at once than sample by sample
+FIRST, COLUMNS = len(Start._fields), len(Input._fields)
 
 
 class Simulator:
-    """Closed-loop simulation of records by one model, in single precision.
+    """Closed-loop simulation of records by one voltage twin, in single precision.
 
-    Programs are compiled for `lengths`, when first needed, and for lengths a quarter of an octave apart: a record is
-    padded to the next. Sign and units are those of `Start` and `Input`.
+    The C is compiled here. Programs of JAX are compiled for `lengths`, when first needed, and for lengths a quarter of
+    an octave apart: a record is padded to the next. Sign and units are those of `Start` and `Input`. Raises
+    CelltwinError for a twin of the state of charge.
     """
 
-    def __init__(self, model: Any, lengths: Iterable[int] = ()):
+    def __init__(self, twin: Twin, lengths: Iterable[int] = ()):
+        twin.refuse_unless("voltage")
+        self._native = native.Native(c.emit(twin)) if native.compiler() else None
+        circuit = isinstance(twin.model, Thevenin | HystereticThevenin)
+        self._longest = 0 if self._native is None else AT_ONCE if circuit else sys.maxsize  # samples, in C
         self._lengths: list[int] = []
         for length in lengths:
             insort(self._lengths, int(length))
         self._padded: dict[int, int] = {}
-        first = self._first = len(Start._fields)
+        model = twin.runner
 
         def packed(numbers: Array) -> Array:
-            columns = numbers[first:].reshape(len(Input._fields), -1)
-            return jnp.stack(simulate(model, Start(*numbers[:first]), Input(*columns)))
+            columns = numbers[FIRST:].reshape(COLUMNS, -1)
+            return jnp.stack(simulate(model, Start(*numbers[:FIRST]), Input(*columns)))
 
-        self.program = jax.jit(packed)  # [start, current, temperature, dt] as one array to [voltage, soc]
+        self._jitted = jax.jit(packed)
 
     def __call__(self, start: Start, inputs: Input) -> Output:
         """Voltage in V and state of charge, [time], for a start of numbers and inputs of arrays [time] or numbers.
@@ -55,8 +67,15 @@ class Simulator:
         not of numbers.
         """
         numbers, time = self.packed(start, inputs)
-        voltage, soc = np.asarray(self.program(numbers))
-        return Output(voltage[:time], soc[:time])
+        said = self.program(numbers)
+        return Output(said[0, :time], said[1, :time])
+
+    def program(self, numbers: np.ndarray) -> Any:
+        """The simulation alone: of a start and the columns of the inputs as one array to [voltage, soc, ...], NumPy."""
+        length = (len(numbers) - FIRST) // COLUMNS
+        if self._native is not None and length <= self._longest:
+            return self._native.whole(numbers, length)
+        return np.asarray(self._jitted(numbers))
 
     def packed(self, start: Start, inputs: Input) -> tuple[np.ndarray, int]:
         """What the program takes, as one array, and the number of samples before the padding."""
@@ -69,12 +88,12 @@ class Simulator:
         length = self._padded.get(time)
         if length is None:
             length = self._padded[time] = self.padded(time)
-        numbers = np.zeros(self._first + len(inputs) * length, np.float32)
+        numbers = np.zeros(FIRST + COLUMNS * length, np.float32)
         try:
-            numbers[: self._first] = start
+            numbers[:FIRST] = start
         except (ValueError, TypeError) as error:
             raise _misshapen("a start", start, "numbers") from error
-        at = self._first
+        at = FIRST
         # Beyond the end: steps of no length, which come after everything that is given back.
         for column in inputs:
             numbers[at : at + time] = column
@@ -82,7 +101,9 @@ class Simulator:
         return numbers, time
 
     def padded(self, time: int) -> int:
-        """The next length that there is, or will be, a program for."""
+        """Samples of the record that is simulated: as many in C, of JAX's the next that there is a program for."""
+        if time <= self._longest:
+            return time
         octave = max(SHORTEST, 1 << (time - 1).bit_length()) // 8
         regular = octave * next(q for q in (5, 6, 7, 8) if q * octave >= time)
         at = bisect_left(self._lengths, time)

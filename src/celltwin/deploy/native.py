@@ -1,9 +1,13 @@
-"""An emitted twin compiled on this machine and called from Python: how the C is checked, and how a stream is quick."""
+"""An emitted twin compiled on this machine and called from Python.
+
+It is how the C is checked, how a stream is quick, and what `celltwin.simulator` calls.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,6 +30,7 @@ TUNED = (("-march=native", "-mprefer-vector-width=256"), ("-march=native",), ())
 
 SHIM = """
 void NAME_run(NAME_state *state, const REAL *inputs, long samples, REAL *outputs);
+void NAME_whole(const REAL *numbers, long samples, REAL *outputs);
 long NAME_size(void);
 
 long NAME_size(void) { return (long)sizeof(NAME_state); }
@@ -40,6 +45,22 @@ READ
 WRITE
         inputs += INPUTS;
         outputs += OUTPUTS;
+    }
+}
+
+void NAME_whole(const REAL *numbers, long samples, REAL *outputs)
+{
+    const REAL *const columns = numbers + STARTS;
+    NAME_start start;
+    NAME_state state;
+START
+    NAME_init(&state, &start);
+    for (long k = 0; k < samples; ++k) {
+        NAME_input input;
+        NAME_output output;
+TAKE
+        NAME_step(&state, &input, &output);
+GIVE
     }
 }
 """
@@ -66,11 +87,14 @@ class Native:
         library = _library(source, TUNED if flags is None else [flags])
         name = source.name
         self._size = getattr(library, f"{name}_size")
-        self._init, self._step, self._run = (getattr(library, f"{name}_{what}") for what in ("init", "step", "run"))
+        self._init, self._step, self._run, self._whole = (
+            getattr(library, f"{name}_{what}") for what in ("init", "step", "run", "whole")
+        )
         self._size.restype = ctypes.c_long
-        for function in (self._init, self._step, self._run):
+        for function in (self._init, self._step, self._run, self._whole):
             function.restype = None
         self._run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p)
+        self._whole.argtypes = (ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p)
         real, valid = self._real, ("valid", ctypes.c_int)
         self._start_struct = _struct("Start", [(n, real) for n in Start._fields])
         self._input, self._output = (
@@ -111,6 +135,15 @@ class Native:
         self._run(ctypes.addressof(state), inputs.ctypes.data, len(inputs), said.ctypes.data)
         return said
 
+    def whole(self, numbers: np.ndarray, samples: int) -> np.ndarray:
+        """What the twin says over a whole record, [outputs, time], by columns.
+
+        `numbers`, contiguous and of `dtype`: the start, then each column of the inputs, [samples].
+        """
+        said = np.empty((len(self.source.outputs), samples), self.dtype)
+        self._whole(numbers.ctypes.data, samples, said.ctypes.data)
+        return said
+
 
 def _struct(name: str, fields: list[tuple[str, Any]]) -> Any:
     return type(name, (ctypes.Structure,), {"_fields_": fields})
@@ -118,11 +151,18 @@ def _struct(name: str, fields: list[tuple[str, Any]]) -> Any:
 
 def shim(source: Source) -> str:
     """Functions that run many samples in one call, to be compiled with the source."""
-    read = "\n".join(f"        input.{n} = inputs[{i}];" for i, n in enumerate(source.inputs))
-    write = "\n".join(f"        outputs[{i}] = ({source.real})output.{n};" for i, n in enumerate(source.outputs))
-    text = SHIM.replace("READ", read).replace("WRITE", write)
-    text = text.replace("INPUTS", str(len(source.inputs))).replace("OUTPUTS", str(len(source.outputs)))
-    return text.replace("REAL", source.real).replace("NAME", source.name)
+    inputs, outputs = list(enumerate(source.inputs)), list(enumerate(source.outputs))
+    lines = {
+        "READ": [f"        input.{name} = inputs[{i}];" for i, name in inputs],
+        "WRITE": [f"        outputs[{i}] = ({source.real})output.{name};" for i, name in outputs],
+        "START": [f"    start.{name} = numbers[{i}];" for i, name in enumerate(Start._fields)],
+        "TAKE": [f"        input.{name} = columns[{i} * samples + k];" for i, name in inputs],
+        "GIVE": [f"        outputs[{i} * samples + k] = ({source.real})output.{name};" for i, name in outputs],
+    }
+    numbers = {"STARTS": len(Start._fields), "INPUTS": len(inputs), "OUTPUTS": len(outputs)}
+    words = {key: "\n".join(text) for key, text in lines.items()} | {key: str(n) for key, n in numbers.items()}
+    words |= {"REAL": source.real, "NAME": source.name}
+    return re.sub(r"REAL|NAME|[A-Z]{4,}", lambda word: words.get(word[0], word[0]), SHIM)
 
 
 def _library(source: Source, choices: Sequence[tuple[str, ...]]) -> ctypes.CDLL:
