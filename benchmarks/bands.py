@@ -4,9 +4,11 @@
 
 1. On validation alone, one ambient temperature left out at a time: calibrated on the others, how much of the one left
    out is within. Once with the shape of the errors from the same validation cycles, once from the training cycles.
-2. The test cycles, each ambient apart: means over the seeds, and of the ensemble of the seeds. With --folds, a run of
-   the same models with folds, also with bands from the training cycles that were left out there; and how much of the
-   validation cycles these hold if they stay away from it.
+2. The test cycles, each ambient apart: means over the seeds, and of the ensemble of the seeds.
+
+With --folds, a run of the same models with folds, also with bands from the training cycles that were left out there:
+one cycle after the other of those that no model saw is left out of the bands, and they are asked how much of it they
+hold; then the test cycles; then the validation cycles, of bands that stayed away from all of them.
 """
 
 from __future__ import annotations
@@ -56,6 +58,17 @@ def choice(names: Sequence[str], twins: dict[str, list[Twin]], split: Split) -> 
         print(f"| {shape} | {listed} | {distance:.1f} points | {half.mean():.1f} |")
 
 
+def one_out(name: str, unseen: Sequence[Errors], held: Sequence[Errors]) -> None:
+    """Coverage of each unseen training cycle and each validation cycle by bands of all the others, mean over cycles."""
+    everything, coverage = [*unseen, *held], []
+    for left, mine in enumerate(everything):
+        shape = [errors for at, errors in enumerate(unseen) if at != left]
+        bands = calibrate(shape, [errors for at, errors in enumerate(everything) if at != left])
+        assert bands is not None
+        coverage.append(np.mean(mine.size <= bands.half_width(mine.soc, mine.temperature)))
+    print(f"{name}: one of {len(everything)} unseen cycles left out, {100 * np.mean(coverage):.1f} % of it held")
+
+
 def tested(name: str, size_from: str, twins: Sequence[Twin], records: Sequence[Record]) -> None:
     by_seed = [protocol.evaluate(one, records) for one in twins]
     cells = []
@@ -97,6 +110,9 @@ def main() -> None:
     if given.folds is not None:
         asked = experiment.load(given.folds)
         unseen = {name: jobs.unseen_in(given.folds, name, asked, split) for name in names}
+        print()
+        for name in names:
+            one_out(name, unseen[name], errors_of(twins[name][0].runner, split.validate))
     head(split.test)
     for name in names:
         ways: dict[str, Sequence[Errors]] = {"validation": ()}

@@ -81,8 +81,7 @@ def run(
         raise CelltwinError("the split has no test records", fix="name some in [split] test of dataset.toml")
     asked = [models.family(name) for name in dict.fromkeys(names)]
     task = task_of(asked)
-    if folds and task != "voltage":
-        raise CelltwinError("folds are for the bands of voltage models", got=f"task {task}", fix="leave folds out")
+    splits.refuse_folds(folds, task)
     parts = splits.folds(split, folds) if folds else ()
     jobs = jobs_of(names, seeds, quickly, split, changes, len(parts))
     config = {

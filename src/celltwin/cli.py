@@ -48,7 +48,7 @@ from celltwin.console import (
     out,
     reading,
 )
-from celltwin.data import datasets, importers, inspection
+from celltwin.data import datasets, importers, inspection, splits
 from celltwin.data.record import PackRecord, Record
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol, report, runs
@@ -252,10 +252,7 @@ def _benchmark_packs(
     """Pack models on packs driven with a dataset's cycles, or on the string that it holds."""
     if asked.training:
         raise CelltwinError("plans of pack models cannot be changed", got="a [training] table", fix="remove it")
-    if asked.folds:
-        raise CelltwinError(
-            "folds are for the bands of voltage models", got=f"folds {asked.folds}, pack", fix="leave out"
-        )
+    splits.refuse_folds(asked.folds, "pack")
     experiment.refuse_other_data(asked, experiment.of_records(dataset.records))
     out.print(f"run folder: {folder}", soft_wrap=True)
 

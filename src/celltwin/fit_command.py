@@ -54,8 +54,7 @@ def fit(
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = experiment.plan_changes(config) if config else {}
-    if folds and family.task != "voltage":
-        raise CelltwinError("folds are for the bands of voltage models", got=model, fix="leave --folds out")
+    splits.refuse_folds(folds or 0, family.task)
     if folds and source_file:
         raise CelltwinError(
             "folds are trained from nothing",

@@ -103,6 +103,14 @@ class Fold:
     left_out: tuple[Record, ...]
 
 
+def refuse_folds(count: int, task: str) -> None:
+    """Raise CelltwinError where folds are asked for what they do nothing for: they set the bands of voltage models."""
+    if count and task != "voltage":
+        raise CelltwinError(
+            "folds are for the bands of voltage models", got=f"{count} folds, task {task}", fix="leave folds out"
+        )
+
+
 def folds(split: Split, count: int) -> tuple[Fold, ...]:
     """The training records in `count` parts, each left out of the training once; no test records.
 
