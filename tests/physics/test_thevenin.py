@@ -275,13 +275,19 @@ def test_before_training_a_rested_voltage_above_the_curve_is_charge_by_its_slope
 
 def test_where_every_record_begins_under_load_the_first_voltage_tells_no_charge():
     """The curve at their start was never seen: what is above a guess at it is no charge."""
-    rested = reference.drive("rested", seed=1, samples=100)
+    rested = reference.drive("rested", seed=1, samples=600)
     loaded = rested.between(int(np.argmax(np.abs(rested.current) > 0.1)))
     assert Thevenin.create([loaded, rested]).wake is not None
     model = Thevenin.create([loaded])
     assert model.wake is None
     start = start_of(rested)
     assert float(model.init(start._replace(voltage=start.voltage + 0.05)).shift) == 0.0
+
+
+def test_where_the_curve_is_flat_the_first_voltage_tells_no_charge():
+    steep = reference.drive("steep", seed=1, samples=600)
+    assert Thevenin.create([steep]).wake is not None
+    assert Thevenin.create([replace(steep, voltage=3.3 + 0.2 * (steep.voltage - 3.3))]).wake is None
 
 
 def test_a_rest_is_found_where_charge_is_read_from_the_voltage():

@@ -16,7 +16,8 @@ core a few kelvin warmer has a tenth less resistance. g is the rise that a stead
 
 The shift is what the start tells: a cell that wakes at rest a few mV above the curve was charged a little further, or
 holds a little less, than its counter says. It moves the curve, not the counter, by at most 3 % of SOC. A circuit whose
-training records all begin under load has none: it never saw the curve where they start.
+training records all begin under load has none: it never saw the curve where they start. Nor has one whose curve is so
+flat there, as that of LFP, that a counter's usual error shows less than a rested voltage is sure of.
 
 Nothing here feeds a voltage back: charge, core, pairs and hysteresis are linear recurrences one after the other, and
 `run` advances each over the whole record at once. It gives what a scan of `step` gives, sooner.
@@ -64,7 +65,8 @@ UNRESTED_RATE = 0.01  # 1/h: what is left at rest of an overpotential is that of
 WAKE_UNIT = 0.1  # V
 SPAN = 0.03  # fraction of charge below the start: where the slope of the curve is taken
 MOST = 0.8  # share of an excess that a shift may explain
-FLATTEST = 0.1  # V, the least slope of a curve that a charge is read from
+FLATTEST = 0.1  # V, the least slope that a curve is taken to have
+LEGIBLE = 0.003  # V that a usual error of a counter must show at the top of a curve to be read there
 THERMAL_SCALE = 0.04  # V, where the scale s of the charge transfer starts: about 2RT/F
 
 
@@ -158,9 +160,9 @@ class Thevenin(eqx.Module):
         """A circuit to be trained, that starts from the least-squares OCV and resistance of the records."""
         temperatures = temperature_nodes(records)
         voltage, resistance = fit_ohmic(records, temperatures)
-        wake = None
-        if any(_begins_at_rest(record) for record in records):
-            wake = Wake.of(_slope_at_top(voltage, records), resistance, float(start_of(records[0]).capacity))
+        wake, slope = None, _slope_at_top(voltage, records)
+        if slope * COUNTED > LEGIBLE and any(_begins_at_rest(record) for record in records):
+            wake = Wake.of(slope, resistance, float(start_of(records[0]).capacity))
         pairs = len(time_constants)
         share = np.array([0.35] + [0.4 / pairs] * pairs + [0.25])[:, None, None]
         tables = np.log(share * resistance[None, None, :]) + np.zeros((1, len(SOC_NODES), 1))
