@@ -111,7 +111,7 @@ def main() -> None:
         asked = experiment.load(given.folds)
         unseen = {name: jobs.unseen_in(given.folds, name, asked, split) for name in names}
         print()
-        for name in names:
+        for name in filter(unseen.get, names):
             one_out(name, unseen[name], errors_of(twins[name][0].runner, split.validate))
     head(split.test)
     for name in names:

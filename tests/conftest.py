@@ -3,6 +3,8 @@
 import atexit
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from itertools import count
@@ -18,7 +20,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # Programs of tests are compiled more often than they are run, and two workers share two cores. XLA's newer code
 # generator takes more than twice as long over them as the one before it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_cpu_use_fusion_emitters=false")
+if "XLA_FLAGS" not in os.environ:
+    flags = "--xla_cpu_multi_thread_eigen=false", "--xla_cpu_use_fusion_emitters=false"
+    # XLA aborts where it does not know a flag. Workers inherit what was found.
+    trial = {"args": [sys.executable, "-c", "import jax; jax.devices()"], "capture_output": True}
+    known = subprocess.run(**trial, env=os.environ | {"XLA_FLAGS": " ".join(flags)}).returncode == 0
+    os.environ["XLA_FLAGS"] = " ".join(flags) if known else flags[0]
 
 import jax
 import jax.numpy as jnp

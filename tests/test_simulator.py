@@ -1,11 +1,15 @@
 """The call from NumPy gives what the simulation gives, for records of any length."""
 
+from dataclasses import replace
+
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from celltwin.deploy import native
 from celltwin.errors import CelltwinError
-from celltwin.interface import Input, inputs_of, simulate_records, start_of
+from celltwin.interface import Input, Output, inputs_of, simulate_records, start_of
 from celltwin.simulator import AT_ONCE, SHORTEST, Simulator
 from celltwin.twin import load
 
@@ -79,13 +83,80 @@ def test_few_programs_serve_all_lengths(twins, without_compiler):
 
 
 @pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
-def test_long_records_of_a_circuit_alone_are_simulated_at_once(twins):
+def test_long_records_of_a_circuit_alone_are_simulated_at_once(twins, drives, monkeypatch):
     circuit, network = Simulator(twins["thevenin"]), Simulator(twins["lstm"])
     assert circuit.padded(AT_ONCE) == network.padded(AT_ONCE) == AT_ONCE
     assert circuit.padded(AT_ONCE + 1) > AT_ONCE + 1  # JAX compiles for few lengths
     assert network.padded(AT_ONCE + 1) == AT_ONCE + 1
+    calls = []
+    whole = native.Native.whole
+    monkeypatch.setattr(native.Native, "whole", lambda *given: calls.append(given[2]) or whole(*given))
+    start, columns = start_of(drives["25degC", "LA92"]), inputs_of(drives["25degC", "LA92"])
+    for simulator, samples in ((circuit, AT_ONCE), (circuit, AT_ONCE + 1), (network, AT_ONCE + 1)):
+        simulator(start, Input(*(column[:samples] for column in columns)))
+    assert calls == [AT_ONCE, AT_ONCE + 1]
 
 
-def test_an_estimator_is_refused():
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
+def test_whatever_is_measured_c_says_what_jax_says(twins, drives, monkeypatch):
+    record, number = drives["5degC", "LA92"], np.random.default_rng(0)
+    inputs = [np.array(column[:200]) for column in inputs_of(record)]
+    for column in inputs:
+        column[number.integers(0, 200, 8)] = [np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, 1e-40, 3.0]
+    for name in ("thevenin", "hybrid-gru", "lstm"):
+        by_c = Simulator(twins[name])(start_of(record), Input(*inputs))
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "compiler", lambda: None)
+            by_jax = Simulator(twins[name])(start_of(record), Input(*inputs))
+        assert np.isfinite(by_c.voltage).all()
+        np.testing.assert_allclose(by_c.voltage, by_jax.voltage, atol=1e-5)
+
+
+class Sorting(eqx.Module):
+    """A model of an operation that has no C."""
+
+    def init(self, start):
+        return start.soc
+
+    def step(self, state, u):
+        return state, Output(3.0 + jnp.sort(jnp.stack([u.current, state]))[1], state)
+
+
+FOREIGN = """#!/bin/sh
+while [ "$1" != -o ]; do shift; done
+echo of another machine > "$2"
+"""
+
+
+@pytest.mark.parametrize("command", [None, "no-such-compiler", "false", "./foreign"])
+def test_where_there_is_no_c_jax_simulates_and_the_log_says_so(twins, drives, monkeypatch, caplog, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "foreign").write_text(FOREIGN)
+    (tmp_path / "foreign").chmod(0o755)
+    record = drives["25degC", "LA92"]
+    twin = twins["hold"] if command else replace(twins["hold"], model=Sorting())
+    if command:
+        monkeypatch.setenv("CC", command)
+    elif native.compiler() is None:
+        pytest.skip("no C compiler")
+    output = Simulator(twin)(start_of(record), inputs_of(record))
+    np.testing.assert_allclose(output.voltage, twin.simulate(record).voltage, atol=1e-6)
+    assert "is simulated by JAX" in caplog.text
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
+def test_a_twin_may_have_any_name(twins, drives):
+    record = drives["25degC", "LA92"]
+    for name in ("2rc model", "sem", "ä" * 300):
+        output = Simulator(replace(twins["thevenin"], name=name))(
+            start_of(record), Input(record.current[:99], 25.0, 1.0)
+        )
+        plain = Simulator(twins["thevenin"])(start_of(record), Input(record.current[:99], 25.0, 1.0))
+        np.testing.assert_array_equal(output.voltage, plain.voltage)
+
+
+def test_what_is_no_voltage_twin_is_refused(twins):
     with pytest.raises(CelltwinError, match="voltage"):
         Simulator(load("lg_18650hg2/soc"))
+    with pytest.raises(CelltwinError, match=r"got: Thevenin; expected: Simulator\(twin\)"):
+        Simulator(twins["thevenin"].model)

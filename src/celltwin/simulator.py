@@ -13,6 +13,7 @@ loop. One array goes in then and one comes out, and the model itself is part of 
 
 from __future__ import annotations
 
+import logging
 import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ from celltwin.physics.hysteretic import HystereticThevenin
 from celltwin.physics.thevenin import Thevenin
 from celltwin.twin import Twin
 
+log = logging.getLogger("celltwin")
+
 SHORTEST = 64  # samples; JAX is given no shorter records, but pads them
 AT_ONCE = 256  # samples; above, a circuit is simulated faster at once than sample by sample
 FIRST, COLUMNS = len(Start._fields), len(Input._fields)
@@ -38,14 +41,16 @@ FIRST, COLUMNS = len(Start._fields), len(Input._fields)
 class Simulator:
     """Closed-loop simulation of records by one voltage twin, in single precision.
 
-    The C is compiled here. Programs of JAX are compiled for `lengths`, when first needed, and for lengths a quarter of
+    The C is compiled here, in a second; programs of JAX for `lengths`, when first needed, and for lengths a quarter of
     an octave apart: a record is padded to the next. Sign and units are those of `Start` and `Input`. Raises
-    CelltwinError for a twin of the state of charge.
+    CelltwinError for what is no twin, and for one of the state of charge.
     """
 
     def __init__(self, twin: Twin, lengths: Iterable[int] = ()):
+        if not isinstance(twin, Twin):
+            raise CelltwinError("only a twin is simulated", got=type(twin).__name__, expected="Simulator(twin)")
         twin.refuse_unless("voltage")
-        self._native = native.Native(c.emit(twin)) if native.compiler() else None
+        self._native = _compiled(twin)
         circuit = isinstance(twin.model, Thevenin | HystereticThevenin)
         self._longest = 0 if self._native is None else AT_ONCE if circuit else sys.maxsize  # samples, in C
         self._lengths: list[int] = []
@@ -108,6 +113,17 @@ class Simulator:
         regular = octave * next(q for q in (5, 6, 7, 8) if q * octave >= time)
         at = bisect_left(self._lengths, time)
         return min(regular, *self._lengths[at : at + 1]) if at < len(self._lengths) else regular
+
+
+def _compiled(twin: Twin) -> native.Native | None:
+    """The twin in C; None where there is no compiler, or, with a warning, where its C cannot be had."""
+    if native.compiler() is None:
+        return None
+    try:
+        return native.Native(c.emit(twin, name="twin"))
+    except CelltwinError as error:
+        log.warning("%s is simulated by JAX, several times slower where records are short: %s", twin.name, error)
+        return None
 
 
 def _misshapen(what: str, given: Start | Input, expected: str) -> CelltwinError:

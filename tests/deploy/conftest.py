@@ -112,8 +112,15 @@ def run_in_python(journey):
     return run
 
 
-# Optimised, as a user's is, whatever the tests set: a steep model tells its roundings from those of another program.
-@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False})
+# As a user's is, whatever the tests set: a steep model tells its roundings from those of another program.
+AS_USERS = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
+
+
+@partial(jax.jit, compiler_options=AS_USERS)
 def _scan(model, start, inputs):
     return jax.vmap(lambda start, inputs: jax.lax.scan(lambda s, u: model.step(s, u), model.init(start), inputs)[1])(
         start, inputs

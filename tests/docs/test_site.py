@@ -30,8 +30,8 @@ def site(tmp_path_factory):
         str(REPOSITORY / "docs"),
         str(out),
     ]
-    # Notebooks draw inline, and train: unoptimised programs take them three times as long.
-    unwanted = {"MPLBACKEND", "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    # Notebooks draw inline, and train as users do: unoptimised programs take them three times as long.
+    unwanted = {"MPLBACKEND", "JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"}
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     environment["PYTHONWARNINGS"] = "default"
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)

@@ -181,7 +181,7 @@ def _members(state: Any) -> tuple[Member, ...]:
     names = [re.sub(r"^(inner_|model_)+", "", name) for name in whole]
     names = [w if names.count(n) > 1 or n in KEYWORDS else n for n, w in zip(names, whole, strict=True)]
     return tuple(
-        Member(name or "value", tuple(leaf.shape), kind_of(leaf.dtype))
+        Member(f"value_{name}".rstrip("_") if re.match(r"\d|$", name) else name, tuple(leaf.shape), kind_of(leaf.dtype))
         for name, (_, leaf) in zip(names, named, strict=True)
     )
 

@@ -68,7 +68,7 @@ GIVE
 
 def compiler() -> list[str] | None:
     """The command of a C compiler: `CC`, else cc, gcc or clang; None where there is none."""
-    if os.environ.get("CC"):
+    if os.environ.get("CC", "").strip():
         return shlex.split(os.environ["CC"])
     found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     return [found] if found else None
@@ -136,10 +136,13 @@ class Native:
         return said
 
     def whole(self, numbers: np.ndarray, samples: int) -> np.ndarray:
-        """What the twin says over a whole record, [outputs, time], by columns.
+        """What the twin says over a whole record, [outputs, time].
 
-        `numbers`, contiguous and of `dtype`: the start, then each column of the inputs, [samples].
+        `numbers` are the start, then each column of the inputs, [samples]. Raises ValueError for fewer or more.
         """
+        numbers = np.ascontiguousarray(numbers, self.dtype)
+        if numbers.shape != (len(Start._fields) + samples * len(self.source.inputs),):
+            raise ValueError(f"{numbers.shape} numbers for {samples} samples of {len(self.source.inputs)} inputs")
         said = np.empty((len(self.source.outputs), samples), self.dtype)
         self._whole(numbers.ctypes.data, samples, said.ctypes.data)
         return said
@@ -170,16 +173,21 @@ def _library(source: Source, choices: Sequence[tuple[str, ...]]) -> ctypes.CDLL:
     command = compiler()
     if command is None:
         raise CelltwinError("there is no C compiler", expected="cc, gcc or clang", fix="install one, or set CC")
-    with tempfile.TemporaryDirectory(prefix="celltwin-") as folder:
-        here = Path(folder)
-        (here / f"{source.name}.h").write_text(source.header, encoding="utf-8")
-        (here / f"{source.name}.c").write_text(source.source + shim(source), encoding="utf-8")
-        library = here / f"{source.name}.so"
-        said = ""
-        for flags in choices:
-            whole = [*command, *FLAGS, *flags, "-o", str(library), str(here / f"{source.name}.c"), "-lm"]
-            done = subprocess.run(whole, capture_output=True, text=True)
-            if done.returncode == 0:
-                return ctypes.CDLL(str(library))  # stays mapped when the file is gone
-            said = done.stderr.strip()
+    try:
+        with tempfile.TemporaryDirectory(prefix="celltwin-") as folder:
+            here = Path(folder)
+            (here / f"{source.name}.h").write_text(source.header, encoding="utf-8")
+            (here / f"{source.name}.c").write_text(source.source + shim(source), encoding="utf-8")
+            library = here / f"{source.name}.so"
+            said = ""
+            for flags in choices:
+                whole = [*command, *FLAGS, *flags, "-o", str(library), str(here / f"{source.name}.c"), "-lm"]
+                done = subprocess.run(whole, capture_output=True, text=True)
+                if done.returncode == 0:
+                    return ctypes.CDLL(str(library))  # stays mapped when the file is gone
+                said = done.stderr.strip()
+    except OSError as error:  # no such command, no folder to write to, a library for another machine
+        raise CelltwinError(
+            "the C compiler is of no use", got=error, expected=" ".join(command), fix="set CC to one for this machine"
+        ) from error
     raise CelltwinError("the C compiler failed", got=said[:400], expected=" ".join(command))

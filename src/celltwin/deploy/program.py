@@ -19,6 +19,8 @@ import numpy as np
 from jax._src import source_info_util  # where in the source an equation comes from: no public way
 from jax.extend import core
 
+from celltwin.errors import CelltwinError
+
 # Equations that only call others, and what their parameters call the others.
 CALLS = {
     "jit": "jaxpr",
@@ -40,7 +42,12 @@ class Var:
 
     def __init__(self, aval: Any, place: str = "") -> None:
         self.shape: tuple[int, ...] = tuple(aval.shape)
-        self.dtype = np.dtype(aval.dtype)
+        try:
+            self.dtype = np.dtype(aval.dtype)
+        except TypeError as error:
+            raise CelltwinError(
+                "the model's step holds what is no number", got=aval.dtype, expected="floats, integers and truth values"
+            ) from error
         self.place = place
 
 
@@ -112,7 +119,7 @@ def trace(function: Callable[..., Any], parameters: Any, *arguments: Any) -> Pro
 def name_of(path: Sequence[Any]) -> str:
     """The path of a leaf in a tree as one identifier: `static_ocv_table`."""
     parts = [str(getattr(key, "name", getattr(key, "idx", getattr(key, "key", key)))) for key in path]
-    return re.sub(r"^(model_)+", "", re.sub(r"_+", "_", "_".join(parts)).strip("_"))
+    return re.sub(r"^(model_)+", "", re.sub(r"[\W_]+", "_", "_".join(parts), flags=re.ASCII).strip("_"))
 
 
 def _inline(closed: Any, arguments: Sequence[Any], equations: list[Equation]) -> list[Any]:

@@ -519,7 +519,7 @@ def _dot(code: Code, equation: Equation, operands: list[Value]) -> list[Value]:
         where |= dict(zip(free[side], index[begin : begin + len(free[side])], strict=True))
         return tuple(where[n] for n in range(len(sides[side].shape)))
 
-    if int(np.prod(shape)) < NARROW:
+    if int(np.prod(shape)) < NARROW or not (free[0] or free[1]):  # else the last axis is a free one, not of a batch
 
         def read(index: Indices, block: Block) -> str:
             def product(along: Indices) -> str:

@@ -144,7 +144,7 @@ class _Compiled:
     """The emitted C."""
 
     def __init__(self, twin: Twin) -> None:
-        self._native = native.Native(c.emit(twin))
+        self._native = native.Native(c.emit(twin, name="twin"))
         self._state: Any = self._native.blank()
 
     def begin(self, start: Start) -> None:
