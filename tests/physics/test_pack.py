@@ -187,9 +187,9 @@ def test_a_netlist_of_a_topology_is_the_topology(text):
     other = eqx.tree_at(lambda p: p.network, pack, Mesh.of(netlist))
     u = inputs(current, 25.0, 1.0)
     one, two = simulate_pack(pack, state, u)[1], simulate_pack(other, state, u)[1]
-    np.testing.assert_allclose(one.voltage, two.voltage, atol=1e-4)
+    np.testing.assert_allclose(one.voltage, two.voltage, atol=5e-5)
     np.testing.assert_allclose(one.current, two.current, atol=1e-3)
-    np.testing.assert_allclose(one.pack_voltage, two.pack_voltage, atol=1e-4)
+    np.testing.assert_allclose(one.pack_voltage, two.pack_voltage, atol=5e-5)
 
 
 def busbars(strings, cells, configuration="parallel-strings"):

@@ -231,6 +231,8 @@ class Mesh(eqx.Module):
         residual = self.level * jnp.mean(e) - e - d * begin - self.whole @ n
         z = self.project @ residual
         p, mp, rz = z, residual, jnp.dot(residual, z)
+        # The best is kept: once only rounding is left, further iterations may grow it.
+        least, found = rz, n
         for _ in range(ITERATIONS):
             ap = mp + d * p
             curvature = jnp.dot(p, ap)
@@ -241,7 +243,9 @@ class Mesh(eqx.Module):
             new = jnp.dot(residual, z)
             beta = jnp.where(rz > 0.0, new / jnp.where(rz > 0.0, rz, 1.0), 0.0)
             p, mp, rz = z + beta * p, residual + beta * mp, new
-        i = self.response * total + n
+            found = jnp.where(jnp.abs(new) < jnp.abs(least), n, found)
+            least = jnp.minimum(jnp.abs(new), jnp.abs(least))
+        i = self.response * total + found
         voltages = e + (d + self.typical) * i
         head, q, last = jnp.split(self.terminal, [size, 2 * size])
         voltage = head @ i + q @ voltages + last * total
