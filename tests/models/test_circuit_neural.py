@@ -14,7 +14,7 @@ from celltwin.data.domain import Domain
 from celltwin.interface import Input, Start, inputs_of, run, simulate_records
 from celltwin.learning.training import parameters, trainable
 from celltwin.models.circuit_neural import CURRENT_MEMORIES, LOAD_MEMORIES
-from celltwin.physics.thevenin import Adjustment
+from celltwin.physics.thevenin import Adjustment, Thevenin
 
 few = with_settings(max_examples=40)
 NEUTRAL = jnp.zeros(len(CURRENT_MEMORIES)), jnp.zeros(len(LOAD_MEMORIES)), jnp.zeros(2)
@@ -89,8 +89,26 @@ def test_outside_its_domain_nothing_is_adjusted(channel, loud):
         np.testing.assert_array_equal(factors, 1.0)
         assert beside == 0.0
     factors, beside = answered(loud, **{name: jnp.float32(v) for name, v in inside.items()}, **history(1.0))
-    assert np.abs(np.log(factors)).min() > 0.1
+    pairs, moved = loud.base.circuit.pairs, np.abs(np.log(factors))
+    slowest = np.isin(np.arange(len(moved)), (pairs, len(moved) - 1))  # its resistance and time constant: the circuit's
+    np.testing.assert_array_equal(moved[slowest], 0.0)
+    assert moved[~slowest].min() > 0.1
     assert abs(beside) > 0.005
+
+
+def test_one_pair_is_moved_and_of_a_twin_of_before_the_slowest_too(loud, split):
+    circuit = Thevenin.create(split.train, time_constants=(20.0,))
+    one = models.family("circuit-neural").create(split.train, Domain.of(split.train), jax.random.key(3), circuit)
+    assert len(one.network.layers[-1].bias) == len(circuit.log_resistance) + 1
+    last = loud.network.layers[-1]
+    wider = eqx.tree_at(
+        lambda m: (m.network.layers[-1].weight, m.network.layers[-1].bias),
+        loud,
+        tuple(jnp.concatenate([x, x[:2]]) for x in (last.weight, last.bias)),
+    )
+    inside = {"current": jnp.float32(-1.0), "temperature": jnp.float32(25.0), "soc": jnp.float32(0.5)}
+    factors, _ = answered(wider, **inside, **history(1.0))
+    assert np.abs(np.log(factors)).min() > 0.1
 
 
 def history(size):

@@ -1,13 +1,15 @@
 """Neural-parameter circuit: a network moves the parameters of a Thevenin circuit, and nothing else.
 
-    p_k = p(soc, T) exp(w_k a tanh(N(x_k)))          for each of p = R0, R1 ... RN, Rct, tau_1 ... tau_N
+    p_k = p(soc, T) exp(w_k a tanh(N(x_k)))          for each of p = R0, R1 ... RN-1, Rct, tau_1 ... tau_N-1
     x_k = (soc_k, T_k, I_k, leaky memories of I and of |I|)
     U_k = U(soc + shift + w_k b tanh(M(soc_k, T_k)), T)
 
-The circuit is trained first and stays as it is; its equations are those of `physics.thevenin`. Each of its tables is
+The circuit is trained first and stays as it is; its equations are those of `physics.thevenin`. Each of these tables is
 multiplied by a factor of its own, between e^-a and e^a and one before training, so every resistance and time constant
 is positive whatever the network says: a held current ends in an overpotential of its own sign, a rest at the
 open-circuit voltage. That curve is read up to b of charge beside, by charge and temperature alone. No voltage is added.
+The slowest pair is left to the circuit: hours of driving show too little of it, and what a network made of the first
+minutes of a steady current would stay in it for half an hour.
 The weight w falls from one to zero as a sample leaves the training domain, or the current grows steadier than it ever
 was there: then the twin is the circuit.
 `adjustment` says what the network made of the circuit at a sample: by how much what went before raised its resistance.
@@ -71,7 +73,7 @@ class CircuitNeural(eqx.Module):
         keys = jax.random.split(key)
         static = len(SOC_FEATURES) + 1
         inputs = static + 1 + len(CURRENT_MEMORIES) + len(LOAD_MEMORIES)
-        outputs = circuit.log_resistance.shape[0] + circuit.pairs
+        outputs = circuit.log_resistance.shape[0] + circuit.pairs - (2 if circuit.pairs > 1 else 0)
         network = Mlp.create((inputs, hidden, hidden, outputs), keys[0], last_gain=0.0)
         curve = Mlp.create((static, 16, 1), keys[1], last_gain=0.0)
         return cls(FixedCircuit(circuit), network, curve, domain, Ripple.of(records))
@@ -109,10 +111,17 @@ class CircuitNeural(eqx.Module):
         static = jnp.concatenate([soc_hats(soc), scaled])
         moved = self.network(jnp.concatenate([static, self._relative(u.current)[None], currents, loads]))
         trust = self.domain.trust(u.current, u.temperature, soc) * self.ripple.trust(ripple)
-        factors = jnp.exp(trust * LARGEST * jnp.tanh(moved))
-        pairs = self.base.circuit.pairs
+        resistance, tau = self._of_tables(trust * LARGEST * jnp.tanh(moved))
         shift = trust * SHIFT * jnp.tanh(self.curve(static)[0])
-        return Adjustment(factors[:-pairs], factors[-pairs:], shift)
+        return Adjustment(jnp.exp(resistance), jnp.exp(tau), shift)
+
+    def _of_tables(self, moved: Array) -> tuple[Array, Array]:
+        """What the network says, in the order of the circuit's resistances and of its time constants."""
+        pairs, tables = self.base.circuit.pairs, self.base.circuit.log_resistance.shape[0] + self.base.circuit.pairs
+        if len(moved) < tables:  # the slowest pair, the last, stays as it is; a twin of before moves it, too
+            none = jnp.zeros(1, moved.dtype)
+            moved = jnp.concatenate([moved[:pairs], none, moved[pairs:], none])
+        return moved[:-pairs], moved[-pairs:]
 
     def _relative(self, current: Array) -> Array:
         """Current in standard deviations; zero stays zero, as it is what a rested cell remembers."""

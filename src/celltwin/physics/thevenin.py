@@ -54,7 +54,7 @@ from celltwin.physics.tables import (
 )
 
 SOC_NODES = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-TIME_CONSTANTS = (4.0, 40.0, 400.0)  # s, where training starts
+TIME_CONSTANTS = (4.0, 40.0, 400.0, 3000.0)  # s, where training starts
 CORE_RESISTANCE = 0.5  # K/W between core and surface, where training starts
 CORE_TIME = 150.0  # s, likewise
 WARMEST_CORE = 30.0  # K above the surface
