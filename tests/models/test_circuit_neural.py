@@ -169,7 +169,7 @@ def test_all_samples_at_once_are_step_after_step(samples, model, drives):
 
 def test_an_adjustment_that_does_not_change_is_another_circuit(twins):
     circuit = twins["thevenin"].model
-    on_resistance, on_tau = jnp.array([1.5, 0.7, 1.2, 0.9, 2.0], jnp.float32), jnp.array([0.5, 1.0, 2.0], jnp.float32)
+    on_resistance, on_tau = (jnp.array(x, jnp.float32) for x in ([1.5, 0.7, 1.2, 0.9, 1.1, 2.0], [0.5, 1.0, 2.0, 1.5]))
     adjust = Adjustment(on_resistance, on_tau, jnp.float32(0.01))
     moved = eqx.tree_at(
         lambda m: (m.log_resistance, m.log_tau),

@@ -140,7 +140,8 @@ class Kalman(eqx.Module):
         weight = jax.nn.softmax(likely)
         soc = weight @ grid
         spread = jnp.sqrt(weight @ (grid - soc) ** 2 + (0.5 * (GRID[1] - GRID[0])) ** 2)
-        slope = (hat(soc + 0.02, grid) - hat(soc - 0.02, grid)) @ voltage / 0.04
+        # Of differences, or the sum of dozens of large terms rounds.
+        slope = (hat(soc + 0.02, grid) - hat(soc - 0.02, grid)) @ (voltage - voltage[0]) / 0.04
 
         # The voltage is given: a state of charge that is too high goes with pairs, or an error, that are too low.
         each = jnp.concatenate([jnp.full(self.pairs, wandered / np.sqrt(max(self.pairs, 1))), error_std[None]])
