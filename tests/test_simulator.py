@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from celltwin.deploy import native
+from celltwin.deploy.stream import Sample, Stream
 from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Output, inputs_of, simulate_records, start_of
 from celltwin.simulator import AT_ONCE, SHORTEST, Simulator
@@ -141,7 +142,12 @@ def test_where_there_is_no_c_jax_simulates_and_the_log_says_so(twins, drives, mo
         pytest.skip("no C compiler")
     output = Simulator(twin)(start_of(record), inputs_of(record))
     np.testing.assert_allclose(output.voltage, twin.simulate(record).voltage, atol=1e-6)
-    assert "is simulated by JAX" in caplog.text
+    assert "runs by JAX" in caplog.text
+    said = Stream(twin, 0.5).push(Sample(0.0, 3.7, 0.0, 25.0))  # a stream, too
+    assert said is not None
+    assert said[1] == pytest.approx(0.5)
+    with pytest.raises(CelltwinError):
+        Stream(twin, 0.5, compiled=True)
 
 
 @pytest.mark.skipif(native.compiler() is None, reason="no C compiler")

@@ -13,7 +13,6 @@ loop. One array goes in then and one comes out, and the model itself is part of 
 
 from __future__ import annotations
 
-import logging
 import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterable
@@ -24,14 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from celltwin.deploy import c, native
+from celltwin.deploy import native
 from celltwin.errors import CelltwinError
 from celltwin.interface import Input, Output, Start, simulate
 from celltwin.physics.hysteretic import HystereticThevenin
 from celltwin.physics.thevenin import Thevenin
 from celltwin.twin import Twin
-
-log = logging.getLogger("celltwin")
 
 SHORTEST = 64  # samples; JAX is given no shorter records, but pads them
 AT_ONCE = 256  # samples; above, a circuit is simulated faster at once than sample by sample
@@ -50,7 +47,7 @@ class Simulator:
         if not isinstance(twin, Twin):
             raise CelltwinError("only a twin is simulated", got=type(twin).__name__, expected="Simulator(twin)")
         twin.refuse_unless("voltage")
-        self._native = _compiled(twin)
+        self._native = native.of(twin)
         circuit = isinstance(twin.model, Thevenin | HystereticThevenin)
         self._longest = 0 if self._native is None else AT_ONCE if circuit else sys.maxsize  # samples, in C
         self._lengths: list[int] = []
@@ -113,17 +110,6 @@ class Simulator:
         regular = octave * next(q for q in (5, 6, 7, 8) if q * octave >= time)
         at = bisect_left(self._lengths, time)
         return min(regular, *self._lengths[at : at + 1]) if at < len(self._lengths) else regular
-
-
-def _compiled(twin: Twin) -> native.Native | None:
-    """The twin in C; None where there is no compiler, or, with a warning, where its C cannot be had."""
-    if native.compiler() is None:
-        return None
-    try:
-        return native.Native(c.emit(twin, name="twin"))
-    except CelltwinError as error:
-        log.warning("%s is simulated by JAX, several times slower where records are short: %s", twin.name, error)
-        return None
 
 
 def _misshapen(what: str, given: Start | Input, expected: str) -> CelltwinError:

@@ -6,6 +6,7 @@ It is how the C is checked, how a stream is quick, and what `celltwin.simulator`
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import re
 import shlex
@@ -19,9 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from celltwin.deploy.c import Source
+from celltwin.deploy.c import Source, emit
 from celltwin.errors import CelltwinError
 from celltwin.interface import Start
+from celltwin.twin import Twin
+
+log = logging.getLogger("celltwin")
 
 # Without contraction to fused operations every processor gives the same bits.
 FLAGS = ("-std=c99", "-O3", "-fno-trapping-math", "-ffp-contract=off", "-fPIC", "-shared")
@@ -146,6 +150,18 @@ class Native:
         said = np.empty((len(self.source.outputs), samples), self.dtype)
         self._whole(numbers.ctypes.data, samples, said.ctypes.data)
         return said
+
+
+def of(twin: Twin) -> Native | None:
+    """The twin's C for this processor, in single precision; None, for JAX to do it, where there is no compiler or,
+    with a warning in the log, where its C cannot be had."""
+    if compiler() is None:
+        return None
+    try:
+        return Native(emit(twin, name="twin"))
+    except CelltwinError as error:
+        log.warning("%s runs by JAX, several times slower sample by sample: %s", twin.name, error)
+        return None
 
 
 def _struct(name: str, fields: list[tuple[str, Any]]) -> Any:

@@ -55,18 +55,20 @@ class Stream:
 
     def __init__(self, twin: Twin, initial_soc: float = NAN, compiled: bool | None = None) -> None:
         """`initial_soc`: fraction at the first sample, where it is known; a voltage twin without reads it from the
-        first voltage, which must then be at rest. `compiled`: through C (default: where there is a compiler).
+        first voltage, which must then be at rest. `compiled`: through C (default: where it can be had).
 
-        Raises CelltwinError where C is asked for and there is no compiler.
+        Raises CelltwinError where C is asked for and cannot be had.
         """
-        if compiled is None:
-            compiled = native.compiler() is not None
         self.twin, self.initial_soc = twin, initial_soc
         self.outputs = (*(Estimate if twin.task == "soc" else Output)._fields, "valid")
         self.time = NAN  # s, of the last sample
         self.late = self.unclear = 0  # samples left out: not after the last one; without a time
         self._measures = twin.task == "soc"
-        self._engine: Any = _Compiled(twin) if compiled else _Traced(twin)
+        if compiled is None:
+            program = native.of(twin)
+        else:
+            program = native.Native(c.emit(twin, name="twin")) if compiled else None
+        self._engine: Any = _Traced(twin) if program is None else _Compiled(program)
         self._silent = (*[NAN] * (len(self.outputs) - 1), 0)
 
     def push(self, sample: Sample) -> tuple[Any, ...] | None:
@@ -143,8 +145,8 @@ class Stream:
 class _Compiled:
     """The emitted C."""
 
-    def __init__(self, twin: Twin) -> None:
-        self._native = native.Native(c.emit(twin, name="twin"))
+    def __init__(self, program: native.Native) -> None:
+        self._native = program
         self._state: Any = self._native.blank()
 
     def begin(self, start: Start) -> None:
