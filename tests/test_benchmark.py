@@ -17,6 +17,7 @@ from celltwin.data import datasets
 from celltwin.data.splits import Split, folds
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import protocol
+from celltwin.learning import bands
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,9 @@ def test_bands_of_folds_are_those_of_cycles_that_no_model_saw(dataset, tmp_path)
         unseen = [e for one, fold in zip(of_folds, parts, strict=True) for e in jobs.errors_left_out(one, fold)]
         made = twin_file.load(out / "twins" / f"{name}-0.twin")
         assert made.bands == jobs.with_bands(made, split, unseen).bands
+        said = {model["name"]: model["left_out_rmse"] for model in metrics["models"]}
+        assert said.get(name, bands.rmse(unseen)) == pytest.approx(bands.rmse(unseen))  # the circuit was not asked for
+    assert set(said) == {"hybrid", "ohmic"}
     assert made.bands.cycles == len(split.train) + len(split.validate)
     whole, *circuits = (tables(out, "twins/thevenin-0"), *(tables(out, f"folds/thevenin-0.fold{k}") for k in range(2)))
     for k, circuit in enumerate(circuits):  # a hybrid of a fold stands on the circuit of its fold

@@ -265,6 +265,7 @@ def _spread(values: Sequence[float]) -> float | None:
 def _facts(family: models.Family, twins: Sequence[Twin], split: Split) -> dict[str, Any]:
     """What every entry in metrics.json has."""
     card = twins[0].card
+    left_out = card.get("left_out", {})
     return {
         "name": family.name,
         "title": family.title,
@@ -276,6 +277,7 @@ def _facts(family: models.Family, twins: Sequence[Twin], split: Split) -> dict[s
         "seeds": [t.card["seed"] for t in twins],
         "twin": f"twins/{family.name}-{card['seed']}.twin",
         "history": {str(t.card["seed"]): _epochs(t) for t in twins},
+        "left_out_rmse": left_out.get("rmse"),
     }
 
 

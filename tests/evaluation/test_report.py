@@ -511,6 +511,15 @@ def test_bands_are_shown_where_there_are_any(run: Path, metrics: dict) -> None:
     assert "Band: % of the samples in the 90 % band" in shown(metrics)
 
 
+def test_errors_on_what_folds_left_out_are_shown_where_there_are_any(run: Path, metrics: dict) -> None:
+    assert "Left out of folds" not in page(run)
+    metrics["models"][2]["left_out_rmse"] = 14.25
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert "Left out of folds (mV)" in page(run)
+    rows = [row for row in table(page(run), "board") if len(row) > 1]
+    assert [row[4] for row in rows] == ["14.2", "–", "–"]
+
+
 def test_terminal_leaderboard_fits_in_110_columns(metrics: dict) -> None:
     model = metrics["models"][1]
     model |= {"name": "pack-circuit", "parameters": 123_456, "training_seconds": 12_345.0}

@@ -133,6 +133,7 @@ class ModelRun(ModelFacts):
     overall: Overall = Overall()
     history: dict[str, list[Epoch]] | None = None
     curves: Curves | None = None
+    left_out_rmse: float | None = None  # mV, with folds: of their models on the training cycles left out
 
     @property
     def test(self) -> list[Row]:
@@ -162,6 +163,11 @@ class Metrics(RunFacts):
     def ambients(self) -> list[float | None]:
         """Of the test rows, in degC, coldest first; None (not known) last."""
         return sorted({row.ambient_degC for model in self.models for row in model.test}, key=or_infinity)
+
+    @property
+    def folded(self) -> bool:
+        """Was any model trained without a part of the training cycles, and scored on it?"""
+        return any(model.left_out_rmse is not None for model in self.models)
 
     @property
     def banded(self) -> list[ModelRun]:

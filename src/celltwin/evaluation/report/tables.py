@@ -136,6 +136,7 @@ def leaderboard_html(metrics: Metrics) -> str:
     columns = [
         Column("RMSE, all (mV)", lambda m: m.overall.rmse, lambda m: figure_text(rmse_overall(m)), least_is_best=True),
         *(at(ambient) for ambient in metrics.ambients),
+        *([Column("Left out of folds (mV)", lambda m: m.left_out_rmse, least_is_best=True)] if metrics.folded else []),
         Column("Worst sample (mV)", lambda m: m.overall.max, least_is_best=True),
         Column("p99 (mV)", lambda m: m.overall.p99, least_is_best=True),
         Column("MAE (mV)", lambda m: m.overall.mae, least_is_best=True),
