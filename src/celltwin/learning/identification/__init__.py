@@ -45,6 +45,9 @@ BRIEF = 5.0  # s: logs that show nothing faster have no R0 to speak of
 CORE = 3.0  # K/W times Ah: core over surface of a cylindrical cell, 1 K/W at 3 Ah (see physics/thermal.py)
 HEATED = 0.5  # K by which a surface must have moved for a core to be assumed
 BEYOND = 0.02  # state of charge by which a sample may lie outside of the rests, between which the OCV is known
+NARROW = 0.3  # of charge: rests that span less leave most of the tables unknown
+SHORTER = (600.0, 300.0, 120.0)  # s: rests that are taken where a slow discharge is there and longer ones are not
+MUCH = 0.2  # share of the samples that is worth a note where it is not used
 JITTER = 0.5  # s: the first sample after a step of the current is unsure by its own sampling where that is faster
 
 
@@ -93,19 +96,31 @@ def identify(
     if not whole:
         raise CelltwinError(
             "nothing to identify resistances from",
-            got=f"{len(records)} logs without pulses or steps of current",
+            got=f"{len(records)} logs without pulses or steps of current that begin rested and discharge the cell",
             expected="an HPPC, GITT, pulse or drive-cycle log beside slow discharges",
-            fix="add the log of the pulse test",
+            fix="add the log of a pulse test that goes from full to empty: what follows a charge is not used",
         )
     used = [thinned(run, capacity) for run in whole]
     slow = [curve for record in placed for curve in slow_curves(record)]
     points = [point for run in whole for point in rests(run)]
+    if _span(points) < NARROW and slow:
+        points, least = _short_rests(whole, points)
+        if least:
+            notes.append(f"rests of {least:.0f} s are taken for open-circuit voltages, as there are no longer ones")
     _refuse_without_rests(points, slow)
     temperatures = merged(np.array([run.ambient_degC for run in used]), MERGE)
     column = [int(np.argmin(np.abs(temperatures - run.ambient_degC))) for run in used]
     grid = np.array(OCV_NODES)
     ocv, levels, trust = open_circuit(points, slow, temperatures.tolist(), grid)
     weights = [_weights(run, capacity, levels) for run in used]
+    if len(levels) == 1:
+        notes.append(f"all rests are near {100 * levels[0]:.0f} % of charge: no table depends on the charge")
+    unused = float(np.mean(np.concatenate([_beyond(run, levels) for run in used])))
+    if unused > MUCH:
+        notes.append(
+            f"{100 * unused:.0f} % of the samples are not used: they lie outside the rests, which are at "
+            f"{100 * levels[0]:.0f} to {100 * levels[-1]:.0f} % of charge"
+        )
 
     tick("choosing RC pairs", 0.0)
     excited = [
@@ -163,9 +178,23 @@ def identify(
     )
 
 
+def _span(points: Sequence[Rest]) -> float:
+    """Range of the states of charge of the rests."""
+    return float(np.ptp([point.soc for point in points])) if points else 0.0
+
+
+def _short_rests(whole: Sequence[Record], points: list[Rest]) -> tuple[list[Rest], float]:
+    """The longest rests that cover a wide range of charge, and their least duration in s; else `points` and 0."""
+    for least in SHORTER:
+        found = [point for run in whole for point in rests(run, least)]
+        if _span(found) > max(NARROW, 2.0 * _span(points)):
+            return found, least
+    return points, 0.0
+
+
 def _refuse_without_rests(points: Sequence[Rest], slow: Sequence[SlowCurve]) -> None:
     """Drive cycles that never rest look as if they told a circuit; they do not tell its open-circuit voltage."""
-    span = float(np.ptp([point.soc for point in points])) if points else 0.0
+    span = _span(points)
     if span < 0.1 and not slow:
         raise CelltwinError(
             "these logs do not tell the open-circuit voltage",
@@ -194,8 +223,12 @@ def _heated(run: Record) -> bool:
 def _weights(run: Record, capacity_ah: float, levels: np.ndarray) -> np.ndarray:
     """1 for each sample, 0 for the first after a step that was sampled fast, and beyond the outermost rests."""
     edge = np.abs(np.diff(run.current, prepend=run.current[0])) > REST * capacity_ah
-    beyond = (run.soc < levels[0] - BEYOND) | (run.soc > levels[-1] + BEYOND)
-    return np.where((edge & (run.dt < JITTER)) | beyond, 0.0, 1.0)
+    return np.where((edge & (run.dt < JITTER)) | _beyond(run, levels), 0.0, 1.0)
+
+
+def _beyond(run: Record, levels: np.ndarray) -> np.ndarray:
+    """Samples whose state of charge lies outside the rests."""
+    return (run.soc < levels[0] - BEYOND) | (run.soc > levels[-1] + BEYOND)
 
 
 def _reach(whole: Sequence[Record]) -> tuple[float, float]:

@@ -19,6 +19,9 @@ NEAR_FULL = 0.15  # V: a log that starts this close to the highest voltage start
 TAPERED = 0.1  # of capacity per hour: a charge at the highest voltage that ends below this current ends full
 UNSEEN = 0.3  # share of the charge span: a larger jump of the counter in a gap is a charge that was not logged
 LONG = 300.0  # s, of such a gap
+AMISS = 0.05  # relative difference of two capacities that is worth a note
+BESIDE = 0.03  # V: rests that lie further beside the slow discharge began at another charge ...
+NEAR = 10.0  # K ... where both were measured at one temperature
 APART = 0.03  # states of charge closer than this share a level
 
 
@@ -51,7 +54,8 @@ def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[R
     """The cell and its records, each with ambient and initial state of charge, and notes on what was inferred.
 
     What a dataset says is kept. Without one, the capacity is that of the slow discharge nearest 25 degC, else the
-    largest discharge; a record starts full where its first voltage is near the highest, counts from full where its
+    largest discharge; a record starts full where its first voltage is near the highest and its rests do not say
+    otherwise, counts from full where its
     counter says so, passes full where a charge at the highest voltage tapers off, else starts where its rested
     voltages lie on the slow discharge.
     """
@@ -59,10 +63,47 @@ def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[R
     records = [_with_ambient(_first_pass(_without_dead_samples(record, notes), notes), notes) for record in records]
     if cell is None:
         cell = _cell(records, notes)
+        full = min(cell.voltage_limits_volt[1], max(_highest_at_rest(r, cell.reference_capacity_ah) for r in records))
+    else:
+        full = cell.voltage_limits_volt[1]
     known = [replace(r, cell=cell) for r in records]
-    placed = [r if np.isfinite(r.initial_soc) else _anchored(r, cell) for r in known]
+    placed = [r if np.isfinite(r.initial_soc) else _anchored(r, cell, full) for r in known]
     slow = [c for r in placed if np.isfinite(r.initial_soc) for c in slow_curves(r) if c.current < 0]
+    for k, (given, record) in enumerate(zip(known, placed, strict=True)):
+        if not np.isfinite(given.initial_soc) and record.initial_soc == 1.0:
+            placed[k] = _less_than_full(record, slow, notes)
+    for curve in slow:
+        passed, told = -curve.charge_ah, cell.reference_capacity_ah
+        if (
+            abs(passed - told) > AMISS * told
+            and curve.soc[-1] > 1.0 - AMISS
+            and abs(curve.temperature - REFERENCE) < 10.0
+        ):
+            notes.append(
+                f"{curve.label}: a slow discharge from full passes {passed:.4g} Ah, the capacity is {told:.4g} Ah"
+            )
     return cell, [r if np.isfinite(r.initial_soc) else _matched(r, slow) for r in placed], notes
+
+
+def _highest_at_rest(record: Record, capacity_ah: float) -> float:
+    """The highest voltage that no charge raised, in V; minus infinity where there is none."""
+    voltage = record.voltage[record.current < REST * capacity_ah]
+    return float(np.nanmax(voltage)) if np.isfinite(voltage).any() else -np.inf
+
+
+def _less_than_full(record: Record, slow: Sequence[SlowCurve], notes: list[str]) -> Record:
+    """A log that was taken to start full, started where its rests lie on the slow discharge if they do nowhere else."""
+    found, near = rests(record), [c for c in slow if abs(c.temperature - record.ambient_degC) < NEAR]
+    if len(found) < 3 or not near:
+        return record
+    start, beside, least = _best_start(record, found, near)
+    if start > 1.0 - APART or beside < BESIDE or least > beside / 3.0:
+        return record
+    notes.append(
+        f"{record.label} starts at {100 * start:.1f} %: if full, as its first voltage is near the highest, its rests "
+        f"would lie {1e3 * beside:.0f} mV beside the slow discharge, so {1e3 * least:.0f} mV"
+    )
+    return replace(record, initial_soc=start)
 
 
 def _without_dead_samples(record: Record, notes: list[str]) -> Record:
@@ -115,11 +156,13 @@ def _cell(records: Sequence[Record], notes: list[str]) -> Cell:
     else:
         capacity, where = guess, "the largest charge passed in any log"
     notes.append(f"capacity {capacity:.4g} Ah: {where}")
+    if guess > (1.0 + 2.0 * AMISS) * capacity:
+        notes.append(f"but a log passes {guess:.4g} Ah: if that is no charge and discharge together, name the capacity")
     return Cell("cell", capacity, (low, high), capacity)
 
 
-def _anchored(record: Record, cell: Cell) -> Record:
-    """The initial state of charge where the log itself shows a full cell; NaN where it does not."""
+def _anchored(record: Record, cell: Cell, full: float) -> Record:
+    """The initial state of charge where the log itself shows a cell that is full (`full` V); NaN where it does not."""
     capacity, high = cell.reference_capacity_ah, cell.voltage_limits_volt[1]
     counter = record.charge_ah if record.net_capacity is None else record.net_capacity - record.net_capacity[0]
     first = record.net_capacity[0] if record.net_capacity is not None else 0.0
@@ -127,7 +170,7 @@ def _anchored(record: Record, cell: Cell) -> Record:
     if counts and record.net_capacity is not None and record.net_capacity.max() < 0.02 * capacity:
         return replace(record, initial_soc=1.0 + float(first) / capacity)
     voltage = record.voltage[np.isfinite(record.voltage)][0]
-    if voltage > high - NEAR_FULL and record.current[0] < REST * capacity:
+    if voltage > full - NEAR_FULL and record.current[0] < REST * capacity:
         return replace(record, initial_soc=1.0)
     # A charge that is held at the highest voltage until its current has tapered off ends full.
     top = (record.voltage > high - 0.01) & (record.current > 0) & (record.current < TAPERED * capacity)
@@ -147,11 +190,21 @@ def _matched(record: Record, slow: Sequence[SlowCurve]) -> Record:
             expected="a log that starts full, charges to full, or rests and a slow discharge of the same cell",
             fix="add a slow discharge (C/10 or slower), or describe the records' initial_soc in a dataset.toml",
         )
+    return replace(record, initial_soc=_best_start(replace(record, initial_soc=0.0), found, slow)[0])
+
+
+def _best_start(record: Record, found: Sequence[Rest], slow: Sequence[SlowCurve]) -> tuple[float, float, float]:
+    """Where a record starts that puts its rests onto the slow discharge of the nearest temperature; the median distance
+    (V) of the rests from it, as the record is and so."""
     curve = min(slow, key=lambda c: abs(c.temperature - record.ambient_degC))
+    seen, relative = np.array([r.voltage for r in found]), np.array([r.soc for r in found]) - record.initial_soc
+
+    def misfit(start: float) -> float:
+        return float(np.median(np.abs(seen - np.interp(start + relative, curve.soc, curve.voltage))))
+
     grid = np.linspace(0.0, 1.3, 521)
-    seen, relative = np.array([r.voltage for r in found]), np.array([r.soc for r in found])
-    misfit = [np.median(np.abs(seen - np.interp(start + relative, curve.soc, curve.voltage))) for start in grid]
-    return replace(record, initial_soc=float(grid[int(np.argmin(misfit))]))
+    best = float(min(grid, key=misfit))
+    return best, misfit(record.initial_soc), misfit(best)
 
 
 def slow_curves(record: Record) -> list[SlowCurve]:

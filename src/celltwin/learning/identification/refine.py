@@ -339,6 +339,7 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(x.shape)
     x = _held(x, deviation, layout, np.asarray(circuit.soc))
     residuals = [part.residual(x, layout) for part in parts]
+    square = sum(float(np.sum(p.weight * e * e)) for p, e in zip(parts, residuals, strict=True)) / max(count, 1.0)
     tables = _unpack(circuit, x, layout)
     logs = _unpack_deviation(deviation, layout)
     errors = {name: tables[name] * logs[name] for name in logs if name != "ocv"}
@@ -388,15 +389,22 @@ def _roughness(circuit: Circuit) -> np.ndarray:
 
 
 def _held(x: np.ndarray, deviation: np.ndarray, layout: Layout, levels: np.ndarray) -> np.ndarray:
-    """Tables whose values are not known at a level take them from the nearest levels where they are."""
+    """Tables whose values are not known at a level take them from the nearest levels where they are.
+
+    A resistance that is nothing beside R0, and surely so, is known, however little its logarithm is.
+    """
     x = x.copy()
     count = layout.tables * layout.levels
-    tables = x[:, :count].reshape(-1, layout.levels)  # a copy, one row a table and temperature
-    doubt = deviation[:, :count].reshape(-1, layout.levels)
-    for row, unsure in zip(tables, doubt, strict=True):
-        known = unsure < NOTHING
-        if known.any() and not known.all():
-            row[~known] = np.interp(levels[~known], levels[known], row[known])
+    tables = np.ascontiguousarray(x[:, :count]).reshape(len(x), layout.tables, layout.levels)
+    doubt = deviation[:, :count].reshape(tables.shape)
+    known = doubt < NOTHING
+    ohms = slice(0, layout.tables - layout.pairs)
+    most = np.exp(tables[:, ohms]) * (1.0 + 2.0 * doubt[:, ohms])
+    r0 = np.array([np.median(row[k]) if k.any() else -np.inf for row, k in zip(tables[:, 0], known[:, 0], strict=True)])
+    known[:, ohms] |= most < NEGLIGIBLE * np.exp(r0)[:, None, None]
+    for row, sure in zip(tables.reshape(-1, layout.levels), known.reshape(-1, layout.levels), strict=True):
+        if sure.any() and not sure.all():
+            row[~sure] = np.interp(levels[~sure], levels[sure], row[sure])
     x[:, :count] = tables.reshape(len(x), count)
     return x
 
@@ -417,6 +425,7 @@ def _unpack_deviation(deviation: np.ndarray, layout: Layout) -> dict[str, np.nda
 
 STEPS = (0.15, 1.0, 5.0, 20.0)  # s, of the samples' steps: errors are sized apart between them
 ALIKE = 0.95  # correlation beyond which two parameters are said to be confused
+NEGLIGIBLE = 0.1  # of R0: a resistance that is surely less is known to be small
 NOTHING = 1.0  # standard error of a logarithm beyond which its value says nothing
 UNKNOWN = 0.5  # relative standard error beyond which a parameter is said to be unknown
 

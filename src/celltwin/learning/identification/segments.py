@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from celltwin.data.record import SECONDS_PER_HOUR, Record
 
@@ -15,6 +16,9 @@ STEADY = 0.03  # relative change of the current between samples that still count
 PULSE = 120.0  # s: a constant current no longer than this is a pulse
 SLOW = 0.12  # of capacity per hour: a constant current below this gives a quasi-open-circuit curve ...
 SLOW_SHARE = 0.5  # ... where it moves at least this share of the capacity
+PAUSE = 120.0  # s: a slow discharge goes on after a shorter interruption
+ALIKE = 0.1  # relative difference of a slow current's samples that is its noise ...
+STEADY_SHARE = 0.9  # ... where this share of them is no further apart
 CHARGED = 0.02  # share of the capacity that a charge must bring to end a run: longer than any charge pulse
 SETTLED = 600.0  # s of rest after which the RC pairs of a new run are taken as discharged
 
@@ -40,12 +44,48 @@ def _counter(record: Record) -> np.ndarray:
     return record.charge_ah if record.net_capacity is None else record.net_capacity
 
 
+def _slow_stretches(record: Record, capacity_ah: float) -> list[tuple[int, int]]:
+    """Samples from and to before which one slow current moves a good share of the capacity.
+
+    Noise of the sensor, and pauses and samples that stray for less than PAUSE, do not end it.
+    """
+    current, time = record.current, record.time
+    smooth = median_filter(current, 5, mode="nearest")
+    size = np.abs(smooth)
+    sign = np.where((size > REST * capacity_ah) & (size < SLOW * capacity_ah), np.sign(smooth), 0.0)
+    edges = np.r_[0, np.flatnonzero(np.diff(sign)) + 1, len(record)].tolist()
+    joined: list[tuple[int, int]] = []
+    for start, stop in pairwise(edges):
+        if not sign[start]:
+            continue
+        level = np.median(current[start:stop])
+        if joined and time[start] - time[joined[-1][1] - 1] < PAUSE:
+            before = np.median(current[slice(*joined[-1])])
+            if abs(level - before) < ALIKE * abs(before):
+                start = joined.pop()[0]
+        joined.append((start, stop))
+    found: list[tuple[int, int]] = []
+    for start, stop in joined:
+        level = np.median(current[start:stop])
+        close = np.flatnonzero(np.abs(current[start:stop] - level) < ALIKE * abs(level))
+        if not len(close):
+            continue
+        start, stop = start + int(close[0]), start + int(close[-1]) + 1
+        charge = float(np.sum((current * record.dt)[start + 1 : stop])) / SECONDS_PER_HOUR
+        if len(close) > STEADY_SHARE * (stop - start) and abs(charge) > SLOW_SHARE * capacity_ah:
+            found.append((start, stop))
+    return found
+
+
 def segments(record: Record, capacity_ah: float) -> list[Segment]:
     """The record cut wherever the current changes, in order and without gaps between them."""
     current, rest = record.current, np.abs(record.current) < REST * capacity_ah
     size = np.maximum(np.abs(current[1:]), np.abs(current[:-1]))
     moved = np.abs(np.diff(current)) > np.maximum(STEADY * size, 0.5 * REST * capacity_ah)
     cut = (rest[1:] != rest[:-1]) | (~rest[1:] & moved)
+    for start, stop in _slow_stretches(record, capacity_ah):
+        rest[start:stop], cut[start : stop - 1] = False, False
+        cut[[k for k in (start - 1, stop - 1) if 0 <= k < len(cut)]] = True
     edges = np.r_[0, np.flatnonzero(cut) + 1, len(record)]
     found: list[Segment] = []
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
