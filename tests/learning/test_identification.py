@@ -11,6 +11,7 @@ from celltwin.errors import CelltwinError
 from celltwin.interface import simulate_records
 from celltwin.learning.identification import identify
 from celltwin.learning.identification.curves import describe, rests, slow_curves
+from celltwin.learning.identification.refine import Layout, _held
 from celltwin.learning.identification.segments import runs, segments, thinned
 from celltwin.physics.thevenin import Thevenin
 
@@ -53,6 +54,84 @@ def test_slow_discharge_is_found_and_is_no_run():
     assert curve.current == pytest.approx(-KNOWN.capacity_ah / 20.0)
     assert (np.diff(curve.soc) > 0).all()
     assert not runs(slow, KNOWN.capacity_ah)
+
+
+@pytest.mark.parametrize("flaw", ["a sample at rest", "a pause", "noise", "a stray sample"])
+def test_a_slow_discharge_goes_on_after_what_is_none_of_it(flaw):
+    log = pulses.slow_discharge(KNOWN)
+    current, half = log.current.copy(), len(log) // 2
+    if flaw == "a sample at rest":
+        current[half] = 0.0
+    elif flaw == "a stray sample":
+        current[half] *= 0.9
+    elif flaw == "a pause":
+        pause = np.arange(1.0, 60.0, 10.0)
+        time = np.r_[log.time[:half], log.time[half - 1] + pause, log.time[half:] + 60.0]
+        current = np.r_[current[:half], 0.0 * pause, current[half:]]
+        voltage = np.r_[log.voltage[:half], np.full(len(pause), log.voltage[half]), log.voltage[half:]]
+        log = replace(log, time=time, voltage=voltage, temperature=np.full(len(time), 25.0), current=current)
+    else:
+        current += 2e-3 * KNOWN.capacity_ah * np.random.default_rng(2).normal(size=len(log)) * (current != 0.0)
+    cell, _, _ = describe([replace(log, current=current), pulses.hppc(KNOWN, levels=FEW)], None)
+    assert cell.reference_capacity_ah == pytest.approx(KNOWN.capacity_ah, rel=0.03)
+
+
+def test_a_charge_pulse_is_no_full_cell():
+    one = KNOWN.capacity_ah
+    strong = [(0.0, 600.0), (10.0 * one, 2.0), (0.0, 40.0), *[(-one / 3, 1080.0), (0.0, 3600.0)] * 5]
+    _, placed, _ = describe([log(strong), pulses.slow_discharge(KNOWN)], None)
+    assert [record.initial_soc for record in placed] == [1.0, 1.0]
+
+
+def test_rests_tell_a_start_below_full_whatever_the_first_voltage():
+    phases = [(0.0, 1200.0), *[(-KNOWN.capacity_ah / 3, 1080.0), (0.0, 3600.0)] * 5]
+    near = float(np.interp(KNOWN.ocv(1.0, 25.0) - 0.12, KNOWN.ocv(pulses.FINE, 25.0), pulses.FINE))  # 0.12 V below full
+    _, (placed, _), notes = describe([log(phases, soc=near), pulses.slow_discharge(KNOWN)], None)
+    assert placed.initial_soc == pytest.approx(near, abs=0.015)
+    assert any("beside the slow discharge" in note for note in notes)
+
+
+def test_short_rests_serve_where_a_slow_discharge_is_there():
+    one = KNOWN.capacity_ah
+    pulse = [(-one, 10.0), (0.0, 600.0)]
+    short = log([(0.0, 600.0), *[(-one / 3, 1080.0), (0.0, 600.0), *pulse] * 7])
+    found = identify([short, pulses.slow_discharge(KNOWN)], KNOWN.cell, pairs=2)
+    assert len(found.circuit.soc) >= 7
+    assert any("rests of 600 s" in note for note in found.circuit.notes)
+    truth = KNOWN.r0(found.circuit.soc, 25.0)
+    assert np.median(np.abs(found.circuit.r0[:, 0] / truth - 1.0)) < 0.03
+
+
+def test_what_is_not_used_is_said():
+    one = KNOWN.capacity_ah
+    draw = np.random.default_rng(1)
+    drive = log([(0.0, 1200.0), *[(float(i), 5.0) for i in -one * draw.uniform(0.0, 1.2, 900)]], period=1.0)
+    found = identify([drive, pulses.slow_discharge(KNOWN)], KNOWN.cell)
+    assert any("samples are not used" in note for note in found.circuit.notes)
+    assert any("no table depends on the charge" in note for note in found.circuit.notes)
+
+
+def test_a_capacity_that_a_slow_discharge_contradicts_is_said():
+    other = replace(KNOWN.cell, reference_capacity_ah=1.1 * KNOWN.capacity_ah)
+    _, _, notes = describe([pulses.hppc(KNOWN, levels=FEW), pulses.slow_discharge(KNOWN)], other)
+    assert any("a slow discharge from full passes" in note for note in notes)
+    _, _, notes = describe([pulses.hppc(KNOWN, levels=FEW), pulses.slow_discharge(KNOWN)], KNOWN.cell)
+    assert not any("from full passes" in note for note in notes)
+
+
+def test_a_resistance_that_is_surely_nothing_stays_so():
+    layout, levels = Layout(1, 4, False), np.array([0.1, 0.4, 0.7, 1.0])
+    ohms = np.array([[20e-3, 20e-3, 20e-3, 20e-3], [1e-9, 1e-9, 1e-9, 75e-3], [10.0, 10.0, 10.0, 300.0]])
+    values = np.r_[np.log(ohms).ravel(), np.zeros(4)][None]
+    doubt = np.full_like(values, 0.01)
+    doubt[0, 4:7] = 1e3  # R1 is a nanoohm, or a thousand times as much: nothing beside R0, at three levels of four
+    held = _held(values, doubt, layout, levels)
+    np.testing.assert_array_equal(held, values)
+    doubt[0, 4:7] = 1e9  # it may be anything: what is known elsewhere is the best guess
+    held = _held(values, doubt, layout, levels)
+    np.testing.assert_allclose(np.exp(held[0, 4:8]), 75e-3)
+    doubt[0, :4], doubt[0, 7] = 1e3, 1e3  # nothing is known of R0, and nothing is small beside it
+    np.testing.assert_array_equal(_held(values, doubt, layout, levels), values)
 
 
 def test_state_of_charge_is_anchored_at_a_full_start():

@@ -59,7 +59,7 @@ def _slow_stretches(record: Record, capacity_ah: float) -> list[tuple[int, int]]
         if not sign[start]:
             continue
         level = np.median(current[start:stop])
-        if joined and time[start] - time[joined[-1][1] - 1] < PAUSE:
+        if joined and time[start - 1] - time[joined[-1][1] - 1] < PAUSE:
             before = np.median(current[slice(*joined[-1])])
             if abs(level - before) < ALIKE * abs(before):
                 start = joined.pop()[0]
