@@ -260,7 +260,7 @@ def hybrid(model: Any, record: Record) -> np.ndarray:
 
 def circuit_neural(model: Any, record: Record) -> np.ndarray:
     domain, currents, loads = model.domain, np.zeros(7), np.zeros(3)
-    adjusted = []
+    slowest, adjusted = len(model.base.circuit.log_tau), []
     for (current, temperature, dt, soc), trust in zip(samples(record), lively(model, record), strict=True):
         i = current / float(domain.std[0])
         currents, loads = leak(currents, i, dt, MEMORIES), leak(loads, abs(i), dt, (30.0, 300.0, 3000.0))
@@ -268,6 +268,7 @@ def circuit_neural(model: Any, record: Record) -> np.ndarray:
         away = outside(domain, 0, current) + outside(domain, 1, temperature) + outside(domain, 2, soc)
         trust *= min(max(1 - 10 * away, 0.0), 1.0)
         factors = np.exp(trust * np.tanh(mlp(model.network, np.array([*static, i, *currents, *loads]))))
+        factors = [*factors[:slowest], 1.0, *factors[slowest:], 1.0]  # its resistance, and its time constant at the end
         adjusted.append([*factors, trust * 0.02 * tanh(mlp(model.curve, np.array(static))[0])])
     return np.array([voltage for voltage, _ in thevenin_steps(model.base.circuit, record, adjusted)])
 
