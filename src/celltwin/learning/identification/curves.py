@@ -55,9 +55,8 @@ def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[R
 
     What a dataset says is kept. Without one, the capacity is that of the slow discharge nearest 25 degC, else the
     largest discharge; a record starts full where its first voltage is near the highest and its rests do not say
-    otherwise, counts from full where its
-    counter says so, passes full where a charge at the highest voltage tapers off, else starts where its rested
-    voltages lie on the slow discharge.
+    otherwise, counts from full where its counter says so, passes full where a charge at the highest voltage tapers
+    off, else starts where its rested voltages lie on the slow discharge.
     """
     notes: list[str] = []
     records = [_with_ambient(_first_pass(_without_dead_samples(record, notes), notes), notes) for record in records]

@@ -306,11 +306,15 @@ def measured_noise(runs: Sequence[Record]) -> float:
     return float(np.median(found)) if found else 0.0
 
 
+def _mean_square(residuals, parts) -> float:
+    """In V^2, over the samples that count."""
+    square = sum(float(np.sum(p.weight * e * e)) for p, e in zip(parts, residuals, strict=True))
+    return square / max(sum(float(np.sum(p.weight)) for p in parts), 1e-12)
+
+
 def _misfit(residuals, parts, noise: float) -> float:
     """Mean square in V^2 of the error that is the circuit's own, beyond the noise."""
-    square = sum(float(np.sum(p.weight * e * e)) for p, e in zip(parts, residuals, strict=True))
-    square /= max(sum(float(np.sum(p.weight)) for p in parts), 1e-12)
-    return max(square - 1.2 * noise**2, 1e-4 * noise**2, 1e-12)
+    return max(_mean_square(residuals, parts) - 1.2 * noise**2, 1e-4 * noise**2, 1e-12)
 
 
 def correlation(residuals: Sequence[np.ndarray], weights: Sequence[np.ndarray], most: int = 60) -> float:
@@ -328,8 +332,7 @@ def correlation(residuals: Sequence[np.ndarray], weights: Sequence[np.ndarray], 
 def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     circuit = problem.circuit
     misfit = _misfit(residuals, parts, noise)
-    count = sum(float(np.sum(p.weight)) for p in parts)
-    square = sum(float(np.sum(p.weight * e * e)) for p, e in zip(parts, residuals, strict=True)) / max(count, 1.0)
+    square = _mean_square(residuals, parts)
     alike = correlation(residuals, [p.weight for p in parts])
     hessian, scatter = _scatter(parts, x, layout, residuals, circuit)
     root, _ = _pulls(layout, problem, misfit, x, begin)
@@ -339,7 +342,7 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(x.shape)
     x = _held(x, deviation, layout, np.asarray(circuit.soc))
     residuals = [part.residual(x, layout) for part in parts]
-    square = sum(float(np.sum(p.weight * e * e)) for p, e in zip(parts, residuals, strict=True)) / max(count, 1.0)
+    square = _mean_square(residuals, parts)
     tables = _unpack(circuit, x, layout)
     logs = _unpack_deviation(deviation, layout)
     errors = {name: tables[name] * logs[name] for name in logs if name != "ocv"}
