@@ -29,14 +29,14 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"
 
 @pytest.mark.parametrize("name", EVERY)
 def test_c_says_what_python_says(name, compiled, emitted, twin_of, run_in_python):
-    exact = [expected for *_, expected in run_in_python(twin_of(name), np.float64)]
     for precision, dtype, tolerance in (("single", np.float32, 1e-4), ("double", np.float64, 1e-9)):
         made = compiled(name) if precision == "single" else Native(emitted(name, precision), ("-O0",))
-        for (start, inputs, expected), truth in zip(run_in_python(twin_of(name), dtype), exact, strict=True):
-            said = made.run(made.begin(start), inputs)[:, :2]
-            # In single precision Python rounds, too: a filter's estimate may be further from the truth than C's.
-            apart = np.minimum(np.abs(said - expected), np.abs(said - truth))
-            assert apart.max() <= tolerance
+        # Python's own rounding moves this filter by more than the tolerance, where C stays by the exact answer.
+        given = run_in_python(twin_of(name), dtype)
+        exact = run_in_python(twin_of(name), np.float64) if name == "soc-ekf-hybrid" else given
+        for (start, inputs, _), (*_, expected) in zip(given, exact, strict=True):
+            said = made.run(made.begin(start), inputs)
+            np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=tolerance)
             assert np.ptp(said[:, 0]) > 0.005 or name == "hold"
 
 
