@@ -16,7 +16,15 @@ from celltwin.data.domain import Domain
 from celltwin.estimators.coulomb import Coulomb
 from celltwin.estimators.kalman import THETA, UNITS, Innovations, Kalman, Noise, triangular
 from celltwin.evaluation import protocol
-from celltwin.interface import Measurement, Start, estimate_records, measurements_of, run, unknown_start
+from celltwin.interface import (
+    Measurement,
+    Start,
+    estimate_records,
+    measurements_of,
+    run,
+    simulate_records,
+    unknown_start,
+)
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.thevenin import Thevenin
 from celltwin.twin import Twin
@@ -157,6 +165,12 @@ def test_covariances_stay_positive_through_random_steps(kind):
     assert (np.asarray(estimated.soc) <= 1.0501).all()
 
 
+def shown(model, record):
+    """What the circuit itself shows, with a millivolt of noise."""
+    (simulated,) = simulate_records(model, [record])
+    return np.asarray(simulated.voltage) + 1e-3 * np.random.default_rng(3).normal(size=len(record))
+
+
 @pytest.fixture(scope="module")
 def circuit():
     """The circuit of the simulated cell, as it is."""
@@ -198,6 +212,21 @@ def test_a_silent_voltage_leaves_the_count_and_doubt_grows(circuit):
     counted = np.diff(record.soc[199:])
     np.testing.assert_allclose(np.diff(estimated.soc[199:]), counted, atol=0.05 * np.abs(counted).max())
     assert estimated.std[-1] > estimated.std[199]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pause_of_a_week_is_no_week_of_a_sensor_that_is_off(circuit, kind):
+    record = reference.drive("a", seed=4, samples=600)
+    week = 7 * 86400.0
+    later = replace(
+        record,
+        time=np.where(np.arange(600) < 300, record.time, record.time + week),
+        current=np.where(np.arange(600) == 300, 0.0, record.current),
+    )
+    rested = replace(later, voltage=shown(circuit, later))
+    estimated = estimate_records(Kalman.create(circuit, kind), [rested])[0]
+    assert np.abs(estimated.soc - rested.soc)[300:].max() < 0.05
+    assert estimated.std[300:].max() < 0.1
 
 
 def test_innovations_are_judged_where_there_are_any(circuit, split):

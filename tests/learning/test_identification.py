@@ -11,8 +11,9 @@ from celltwin.errors import CelltwinError
 from celltwin.interface import simulate_records
 from celltwin.learning.identification import identify
 from celltwin.learning.identification.curves import describe, rests, slow_curves
-from celltwin.learning.identification.refine import Layout, _held
+from celltwin.learning.identification.refine import Layout, _as_published, _held
 from celltwin.learning.identification.segments import runs, segments, thinned
+from celltwin.physics.operation import ConstantCurrent, ConstantVoltage, Limits, operate
 from celltwin.physics.thevenin import Thevenin
 
 KNOWN = pulses.random_cell(3)
@@ -31,6 +32,25 @@ def found(test_logs):
 
 def log(phases, **options):
     return pulses.log(KNOWN, "test", phases, **options)
+
+
+def slow_cycle():
+    """Empty and full again at C/20."""
+    down = pulses.slow_discharge(KNOWN)
+    passed, rate = -0.98 * float(down.charge_ah[-1]), KNOWN.capacity_ah / 20.0
+    return log(
+        [(0.0, 600.0), (-rate, 3600.0 * passed / rate), (0.0, 3600.0), (rate, 3600.0 * passed / rate)], period=10.0
+    )
+
+
+def hysteretic(record, volts):
+    """A cell that shows `volts` more after charge, and less after discharge, within a thirtieth of its charge."""
+    moved = 30.0 * record.current * record.dt / (3600.0 * KNOWN.capacity_ah)
+    side, all_of = 0.0, []
+    for step in moved.tolist():
+        side = np.sign(step) + (side - np.sign(step)) * np.exp(-abs(step)) if step else side
+        all_of.append(side)
+    return replace(record, voltage=record.voltage + volts * np.array(all_of))
 
 
 # --- what happens in a log -------------------------------------------------------------------------------------------
@@ -132,6 +152,98 @@ def test_a_resistance_that_is_surely_nothing_stays_so():
     np.testing.assert_allclose(np.exp(held[0, 4:8]), 75e-3)
     doubt[0, :4], doubt[0, 7] = 1e3, 1e3  # nothing is known of R0, and nothing is small beside it
     np.testing.assert_array_equal(_held(values, doubt, layout, levels), values)
+
+
+@pytest.mark.parametrize("minded", [False, True])
+def test_what_is_not_known_is_taken_from_elsewhere_unless_the_logs_mind(minded):
+    layout, levels = Layout(1, 4, False), np.array([0.1, 0.4, 0.7, 1.0])
+    values = np.zeros((1, layout.size))
+    values[0, 7] = 2.0  # R1 at the last level, the only one where it is known
+    doubt = np.full_like(values, 0.01)
+    doubt[0, 4:7] = 10.0
+
+    class Log:
+        weight = np.ones(16)
+
+        def residual(self, x, layout):
+            return 1e-3 + float(minded) * (x - values).ravel()[:16]
+
+    log = Log()
+    published, left, square = _as_published(values, doubt, [log.residual(values, layout)], [log], layout, levels)
+    np.testing.assert_allclose(published[0, 4:8], [0.0, 0.0, 0.0, 2.0] if minded else 2.0)
+    assert square == pytest.approx(1e-6)
+    np.testing.assert_allclose(left[0], 1e-3)
+
+
+def test_hysteresis_is_said():
+    plain, apart = (
+        identify([pulses.hppc(KNOWN, levels=FEW), slow]) for slow in (slow_cycle(), hysteretic(slow_cycle(), 0.02))
+    )
+    assert not any("hysteresis" in note for note in plain.circuit.notes)
+    (note,) = [note for note in apart.circuit.notes if "hysteresis" in note]
+    more = float(note.split(" mV more")[0].rsplit(" ", 1)[1])
+    assert more == pytest.approx(40.0, abs=3.0)
+
+
+@pytest.mark.parametrize("steps", ["GITT", "HPPC"])
+def test_steps_of_charge_tell_what_steps_of_discharge_tell(steps):
+    one = KNOWN.capacity_ah
+    pulse = [(one, 10.0), (0.0, 40.0), (-one, 10.0), (0.0, 600.0)] if steps == "HPPC" else []
+    charged = log([(0.0, 1200.0), *[*pulse, (one / 3, 1080.0), (0.0, 5400.0)] * 9], soc=0.02)
+    found = identify([charged, pulses.slow_discharge(KNOWN)], KNOWN.cell, pairs=2)
+    assert len(found.runs) == 1
+    inside = found.circuit.soc > 0.1
+    total = (found.circuit.r0 + found.circuit.r.sum(axis=0))[inside, 0]
+    truth = KNOWN.r0(found.circuit.soc[inside], 25.0) + KNOWN.r(found.circuit.soc[inside], 25.0).sum(axis=0)
+    assert np.median(np.abs(total / truth - 1.0)) < 0.03
+
+
+def test_each_run_of_one_file_is_at_its_own_temperature():
+    warm, cold = pulses.hppc(KNOWN, 25.0, levels=FEW), pulses.hppc(KNOWN, 5.0, levels=FEW)
+    seconds = -float(warm.charge_ah[-1]) / (0.5 * KNOWN.capacity_ah) * 3600.0
+    between = log(
+        [(0.5 * KNOWN.capacity_ah, seconds), (0.0, 7200.0)], soc=1.0 + float(warm.charge_ah[-1]) / KNOWN.capacity_ah
+    )
+    chamber = np.where(np.arange(len(between)) < len(between) // 2, 25.0, 5.0)
+    parts = [warm, replace(between, temperature=chamber), cold]
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("voltage", "current", "temperature")
+    }
+    begin = np.cumsum([0.0, *[part.time[-1] + 1.0 for part in parts[:-1]]])
+    time = np.concatenate([part.time + at for part, at in zip(parts, begin, strict=True)])
+    both = Record("both", time, **columns)
+    circuit = identify([both, pulses.slow_discharge(KNOWN)], KNOWN.cell, pairs=2).circuit
+    assert circuit.temperatures.tolist() == [5.0, 25.0]
+    for column, temperature in enumerate(circuit.temperatures):
+        assert np.median(np.abs(circuit.r0[:, column] / KNOWN.r0(circuit.soc, temperature) - 1.0)) < 0.03
+
+
+def test_the_curve_goes_on_below_empty_and_above_full(found):
+    curve = found.circuit.ocv[:, 0]
+    assert found.circuit.ocv_soc[0] < -0.05
+    assert found.circuit.ocv_soc[-1] > 1.05
+    assert curve[0] < np.interp(0.0, found.circuit.ocv_soc, curve) - 0.1
+    assert curve[-1] > np.interp(1.0, found.circuit.ocv_soc, curve) + 0.01
+
+
+def test_an_identified_circuit_can_be_charged_full_and_discharged_empty(found):
+    full = found.circuit.ocv[found.circuit.ocv_soc == 1.0, 0].item() + 0.01
+    charge = [
+        ConstantCurrent(KNOWN.capacity_ah / 2, until=Limits(voltage=full)),
+        ConstantVoltage(full, until=Limits(current=KNOWN.capacity_ah / 20)),
+    ]
+    empty = ConstantCurrent(-KNOWN.capacity_ah, until=Limits(voltage=pulses.LIMITS[0]))
+    done = operate(Thevenin.of(found.circuit), [*charge, empty], found.cell, soc=0.5)
+    assert [each.reason for each in done.log] == ["upper voltage", "lower current", "lower voltage"]
+    assert 0.95 < done.log[1].soc < 1.05
+    assert -0.05 < done.log[2].soc < 0.2
+
+
+def test_a_start_between_the_branches_is_found_on_neither():
+    one = KNOWN.capacity_ah
+    midway = log([(0.0, 1200.0), (-one, 10.0), (0.0, 600.0), (-one / 3, 1080.0), (0.0, 3600.0)], soc=0.6)
+    _, (placed, _), _ = describe([midway, hysteretic(slow_cycle(), 0.03)], KNOWN.cell)
+    assert placed.initial_soc == pytest.approx(0.6, abs=0.01)
 
 
 def test_state_of_charge_is_anchored_at_a_full_start():

@@ -383,6 +383,16 @@ def test_an_operation_without_an_end_in_sight_is_refused():
         operate(IDEAL, [ConstantCurrent(-0.1)], CELL)
 
 
+@pytest.mark.parametrize(("current", "soc", "what"), [(-2.0, 0.1, "over-discharged"), (2.0, 0.9, "overcharged")])
+def test_no_cell_is_emptied_beyond_empty_or_filled_beyond_full(current, soc, what):
+    flat = eqx.tree_at(lambda m: m.slope, Simple.of(), jnp.zeros((), np.float32))
+    unmet = Limits(voltage=2.0 if current < 0 else 4.5)
+    with pytest.raises(CelltwinError, match=what):
+        operate(flat, [ConstantCurrent(current, until=unmet)], CELL, soc=soc)
+    back = ConstantCurrent(-current, until=Limits(duration=60.0))  # where it is already, it may come back from
+    assert only(operate(flat, [back], CELL, soc=-0.2 if current < 0 else 1.2)).reason == "duration"
+
+
 def test_a_model_that_gives_no_number_is_named():
     broken = eqx.tree_at(lambda m: m.slope, Simple.of(), jnp.asarray(np.nan, np.float32))
     with pytest.raises(CelltwinError, match="the model gives no number"):

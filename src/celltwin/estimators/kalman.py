@@ -54,6 +54,7 @@ THETA = ("offset", "error", "resistance", "capacity")
 GATE = 4.0
 SURPRISE, HIGHEST_RATE, WEATHER = 1.0, 50.0, (-60.0, 120.0)  # V, 1/h, degC: beyond these a sensor is not believed
 STORED = 0.1  # doubt of a stored state of charge
+SENSED = 60.0  # s: longer steps are pauses, of which a sensor's offset is in the counter no longer than this
 SPAN = 0.015  # of charge: to either side, for the slope of the curve
 GRID = tuple(np.linspace(0.0, 1.0, 41).tolist())
 
@@ -230,7 +231,8 @@ class Kalman(eqx.Module):
         before, theta = self._moved(state.model, state.theta, delta, limited=False)
         offset, error, resistance, capacity = (theta[i] * UNITS[name] for i, name in enumerate(THETA))
         reference = _charge(before).capacity
-        current = (u.current - offset * reference) * jnp.exp(-capacity)
+        sensed = SENSED / jnp.maximum(u.dt, SENSED)
+        current = (u.current - offset * reference * sensed) * jnp.exp(-capacity)
         after, output = self.base.model.step(before, Input(current, u.temperature, u.dt))
         soc, slope, curve = output.soc, self._slope(output.soc, u.temperature), _curve(self.base.model)
         at_rest = output.voltage if curve is None else curve(soc, u.temperature)

@@ -11,6 +11,8 @@ from jax import Array
 from celltwin.data.record import SECONDS_PER_HOUR
 from celltwin.interface import Input
 
+LOWEST, HIGHEST = -0.1, 1.1  # state of charge: beyond these no model says anything of a cell
+
 
 class Charge(NamedTuple):
     """State of charge (fraction) with the part that rounding would lose, and the capacity (Ah) it refers to."""

@@ -18,13 +18,13 @@ from jax import Array
 
 from celltwin.data.record import Cell
 from celltwin.interface import Input
-from celltwin.physics.charge import Charge, advance
+from celltwin.physics.charge import HIGHEST, LOWEST, Charge, advance
 from celltwin.physics.demand import REASONS, Limits, Operation, Rest, duration_of, levels_of
 
 CHUNK = 4096  # samples that one compiled call returns
 TRIES = 60  # of a current, at most; two or three are usual
 DURATION = REASONS.index("duration")
-RUNNING, STOPPED, INFEASIBLE, UNENDING = range(4)  # status of a run
+RUNNING, STOPPED, INFEASIBLE, UNENDING, BEYOND = range(5)  # status of a run
 
 
 SIDES = np.array([-1, 1, -1, 1, -1, 1, -1, 1, 1])  # of the reasons: is the level below or above?
@@ -220,9 +220,10 @@ def advance_chunk(
         reason = jnp.where(limit, jnp.argmax(trial.reached), DURATION)
         stopped = (trial.reached & row.fatal).any() & limit
         charge = advance(now.charge, jnp.where(kept, trial.current, 0.0), dt)
-        status = jnp.where(
-            failed, INFEASIBLE, jnp.where(final & ~ended, UNENDING, jnp.where(stopped, STOPPED, RUNNING))
-        )
+        status = jnp.where(final & ~ended, UNENDING, jnp.where(stopped, STOPPED, RUNNING))
+        soc, current = trial.output.soc, trial.current
+        beyond = ((soc < LOWEST) & (current < 0)) | ((soc > HIGHEST) & (current > 0))
+        status = jnp.where(beyond & ~ended, BEYOND, status)
         now = Progress(
             state=_select(kept, trial.state, now.state),
             trial=_select(kept | failed, trial, now.trial),

@@ -21,9 +21,8 @@ from celltwin.interface import Input, Start
 from celltwin.physics.charge import full_of
 from celltwin.physics.cycler import (
     DURATION,
-    INFEASIBLE,
     RUNNING,
-    UNENDING,
+    STOPPED,
     Progress,
     Samples,
     Trial,
@@ -92,8 +91,8 @@ def operate(
     held over each step, and voltage and power are met at its end. The last sample of an operation lies on its limit.
     At a limit of `stop` (pairs: no direction is known) the whole run ends, whatever was still to do.
 
-    Raises CelltwinError for an operation that makes no sense, that asks more than the cell can give, or that has not
-    ended after `longest` seconds.
+    Raises CelltwinError for an operation that makes no sense, that asks more than the cell can give, that has not
+    ended after `longest` seconds, or that goes on where no cell is: a tenth below empty or above full.
     """
     todo = [parse(each, cell) if isinstance(each, str) else each for each in operations]
     if not todo:
@@ -135,7 +134,7 @@ def operate(
     dt = np.where(seen.dt == rows.last[seen.operation], exact[seen.operation, 1], dt)
     dt[0] = 0.0
     time = np.cumsum(dt)
-    if int(now.status) in (INFEASIBLE, UNENDING):
+    if int(now.status) not in (RUNNING, STOPPED):
         raise failure_of(now, todo, float(time[-1]), longest)
     if len(time) < 2:
         raise CelltwinError(

@@ -10,7 +10,8 @@ import numpy as np
 
 from celltwin.data.record import SECONDS_PER_HOUR, Record
 from celltwin.errors import CelltwinError
-from celltwin.physics.cycler import UNENDING, Progress
+from celltwin.physics.charge import HIGHEST, LOWEST
+from celltwin.physics.cycler import BEYOND, UNENDING, Progress
 from celltwin.physics.demand import REASONS, ConstantPower, Operation
 
 
@@ -81,6 +82,13 @@ def failure_of(now: Progress, todo: Sequence[Operation], time: float, longest: f
             got=f"{voltage:.4f} V, {current:.4g} A, soc {soc:.4f} and no limit after {longest:g} s",
             expected="a limit that it reaches",
             fix="add a duration, or raise `longest`",
+        )
+    if int(now.status) == BEYOND:
+        return CelltwinError(
+            f"{where}: the cell is {'over-discharged' if soc < 0 else 'overcharged'}, and no limit was met",
+            got=f"{voltage:.4f} V, {current:.4g} A, soc {soc:.4f}",
+            expected=f"an end within {LOWEST:g} to {HIGHEST:g} of charge, where a model knows its open-circuit voltage",
+            fix="a limit that the model reaches, until=Limits(voltage=..., soc=...), or another state at the start",
         )
     if not np.isfinite(voltage):
         return CelltwinError(f"{where}: the model gives no number", got=f"{voltage} V at soc {soc:.4f}")

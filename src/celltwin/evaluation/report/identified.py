@@ -105,7 +105,7 @@ def figures(identification: Identification) -> dict[str, Any]:
 def _open_circuit(found: Identification) -> dict[str, Any]:
     circuit, temperatures = found.circuit, found.circuit.temperatures
     error = _error(circuit, "ocv", circuit.ocv)
-    inside = (circuit.ocv_soc >= -0.05) & (circuit.ocv_soc <= 1.1)
+    inside = (circuit.ocv_soc >= -0.05) & (circuit.ocv_soc <= 1.05)
     each: list[dict[str, Any]] = [
         {
             "voltage": np.round(circuit.ocv[inside, t], 5),

@@ -11,9 +11,9 @@ import numpy as np
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
 from celltwin.learning.identification.curves import (
-    APART,
     Rest,
     SlowCurve,
+    covers,
     describe,
     merged,
     open_circuit,
@@ -35,6 +35,7 @@ from celltwin.learning.identification.pairs import (
 )
 from celltwin.learning.identification.refine import Problem, refine
 from celltwin.learning.identification.segments import PULSE, REST, runs, thinned
+from celltwin.physics.charge import HIGHEST, LOWEST
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.ocv import OCV_NODES
 from celltwin.physics.tables import MERGE
@@ -48,6 +49,7 @@ BEYOND = 0.02  # state of charge by which a sample may lie outside of the rests,
 NARROW = 0.3  # of charge: rests that span less leave most of the tables unknown
 SHORTER = (600.0, 300.0, 120.0)  # s: rests that are taken where a slow discharge is there and longer ones are not
 MUCH = 0.2  # share of the samples that is worth a note where it is not used
+APART_BRANCHES = 0.01  # V between slow charge and discharge, beyond resistances, that is worth a note
 JITTER = 0.5  # s: the first sample after a step of the current is unsure by its own sampling where that is faster
 
 
@@ -92,7 +94,11 @@ def identify(
     tick("reading", 0.0)
     cell, placed, notes = describe(records, cell)
     capacity = cell.reference_capacity_ah
-    whole = [run for record in placed for run in runs(record, capacity)]
+    whole = [
+        _at_its_ambient(run, record)
+        for record, described in zip(records, placed, strict=True)
+        for run in runs(described, capacity)
+    ]
     if not whole:
         raise CelltwinError(
             "nothing to identify resistances from",
@@ -110,7 +116,7 @@ def identify(
     _refuse_without_rests(points, slow)
     temperatures = merged(np.array([run.ambient_degC for run in used]), MERGE)
     column = [int(np.argmin(np.abs(temperatures - run.ambient_degC))) for run in used]
-    grid = np.array(OCV_NODES)
+    grid = np.r_[LOWEST, OCV_NODES, HIGHEST]
     ocv, levels, trust = open_circuit(points, slow, temperatures.tolist(), grid)
     weights = [_weights(run, capacity, levels) for run in used]
     if len(levels) == 1:
@@ -150,6 +156,7 @@ def identify(
     core = CORE / capacity if any(_heated(run) for run in used) else 0.0
     if core:
         notes.append(f"core assumed {core:.2g} K/W warmer than the surface: pulses and rests do not show it")
+    notes += _hysteresis(slow, refined.circuit)
     circuit = replace(
         refined.circuit,
         core_kelvin_per_watt=core,
@@ -213,6 +220,16 @@ def _asked(weighed: Sequence[Candidate], pairs: int) -> Candidate:
             fix="leave the choice to the criterion",
         )
     return weighed[pairs - 1]
+
+
+def _at_its_ambient(run: Record, record: Record) -> Record:
+    """A run at the temperature at which it rests, where the ambient of its record was not told: it may be one of many
+    in a chamber that went from one temperature to the next.
+    """
+    calm = run.temperature[np.abs(run.current) < REST * run.cell.reference_capacity_ah] if run.cell else run.temperature
+    if np.isfinite(record.ambient_degC) or not np.isfinite(calm).any():
+        return run
+    return replace(run, ambient_degC=float(np.round(np.nanmedian(calm))))
 
 
 def _heated(run: Record) -> bool:
@@ -279,13 +296,38 @@ def _positive(table: np.ndarray) -> np.ndarray:
     return np.maximum(table, np.maximum(floor, 1e-7))
 
 
+def _hysteresis(slow: Sequence[SlowCurve], circuit: Circuit) -> list[str]:
+    """A note on each slow cycle whose branches lie further apart than the circuit explains."""
+    notes = []
+    for down, up in _cycles(slow):
+        soc = np.linspace(0.2, 0.8, 61)
+        apart = np.interp(soc, up.soc, up.voltage) - np.interp(soc, down.soc, down.voltage)
+        t = int(np.argmin(np.abs(circuit.temperatures - down.temperature)))
+        ohmic = np.interp(soc, circuit.soc, (circuit.r0 + circuit.r.sum(axis=0))[:, t])
+        gap = float(np.median(apart))
+        left = float(np.median(apart - ohmic * (up.current - down.current)))
+        if left > APART_BRANCHES:
+            notes.append(
+                f"{down.label}: slow charge and discharge lie {1e3 * gap:.0f} mV apart, {1e3 * left:.0f} mV more than "
+                "resistances explain; this circuit has no hysteresis: celltwin fit thevenin-hysteresis trains one"
+            )
+    return notes
+
+
+def _cycles(slow: Sequence[SlowCurve]) -> list[tuple[SlowCurve, SlowCurve]]:
+    """Slow discharges, each with the charge of the same log that passes the same states of charge."""
+    return [
+        (discharge, charge)
+        for discharge in slow
+        for charge in slow
+        if discharge.label == charge.label and discharge.charge_ah < 0 < charge.charge_ah and covers(charge, discharge)
+    ]
+
+
 def _efficiency(slow: Sequence[SlowCurve]) -> float:
     """Charge given back per charge taken, of the slow cycle nearest 25 degC that is complete both ways."""
     best, found = np.inf, float("nan")
-    for discharge in slow:
-        for charge in slow:
-            same = discharge.label == charge.label and discharge.charge_ah < 0 < charge.charge_ah
-            covers = same and charge.soc[-1] > discharge.soc[-1] - APART and charge.soc[0] < discharge.soc[0] + APART
-            if covers and abs(discharge.temperature - 25.0) < best:
-                best, found = abs(discharge.temperature - 25.0), -discharge.charge_ah / charge.charge_ah
+    for discharge, charge in _cycles(slow):
+        if abs(discharge.temperature - 25.0) < best:
+            best, found = abs(discharge.temperature - 25.0), -discharge.charge_ah / charge.charge_ah
     return found

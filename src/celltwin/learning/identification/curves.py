@@ -23,6 +23,7 @@ AMISS = 0.05  # relative difference of two capacities that is worth a note
 BESIDE = 0.03  # V: rests that lie further beside the slow discharge began at another charge ...
 NEAR = 10.0  # K ... where both were measured at one temperature
 APART = 0.03  # states of charge closer than this share a level
+ENDS = (0.02, 0.05)  # of charge, at the lower and upper end: over which the slope is taken that goes on beyond them
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[R
         full = cell.voltage_limits_volt[1]
     known = [replace(r, cell=cell) for r in records]
     placed = [r if np.isfinite(r.initial_soc) else _anchored(r, cell, full) for r in known]
-    slow = [c for r in placed if np.isfinite(r.initial_soc) for c in slow_curves(r) if c.current < 0]
+    curves = [c for r in placed if np.isfinite(r.initial_soc) for c in slow_curves(r)]
+    slow = [c for c in curves if c.current < 0]
     for k, (given, record) in enumerate(zip(known, placed, strict=True)):
         if not np.isfinite(given.initial_soc) and record.initial_soc == 1.0:
-            placed[k] = _less_than_full(record, slow, notes)
+            placed[k] = _less_than_full(record, curves, notes)
     for curve in slow:
         passed, told = -curve.charge_ah, cell.reference_capacity_ah
         if (
@@ -81,7 +83,7 @@ def describe(records: Sequence[Record], cell: Cell | None) -> tuple[Cell, list[R
             notes.append(
                 f"{curve.label}: a slow discharge from full passes {passed:.4g} Ah, the capacity is {told:.4g} Ah"
             )
-    return cell, [r if np.isfinite(r.initial_soc) else _matched(r, slow) for r in placed], notes
+    return cell, [r if np.isfinite(r.initial_soc) else _matched(r, curves) for r in placed], notes
 
 
 def _highest_at_rest(record: Record, capacity_ah: float) -> float:
@@ -93,7 +95,7 @@ def _highest_at_rest(record: Record, capacity_ah: float) -> float:
 def _less_than_full(record: Record, slow: Sequence[SlowCurve], notes: list[str]) -> Record:
     """A log that was taken to start full, started where its rests lie on the slow discharge if they do nowhere else."""
     found, near = rests(record), [c for c in slow if abs(c.temperature - record.ambient_degC) < NEAR]
-    if len(found) < 3 or not near:
+    if len(found) < 3 or not any(c.current < 0 for c in near):
         return record
     start, beside, least = _best_start(record, found, near)
     if start > 1.0 - APART or beside < BESIDE or least > beside / 3.0:
@@ -182,7 +184,7 @@ def _anchored(record: Record, cell: Cell, full: float) -> Record:
 def _matched(record: Record, slow: Sequence[SlowCurve]) -> Record:
     """The initial state of charge that puts the rests onto the slow discharge of the nearest temperature."""
     found = rests(replace(record, initial_soc=0.0))
-    if not slow or not found:
+    if not any(c.current < 0 for c in slow) or not found:
         raise CelltwinError(
             f"where record '{record.label}' starts is unknown",
             got=f"first voltage {record.voltage[0]:.3f} V, {len(found)} rests, {len(slow)} slow discharges",
@@ -193,9 +195,13 @@ def _matched(record: Record, slow: Sequence[SlowCurve]) -> Record:
 
 
 def _best_start(record: Record, found: Sequence[Rest], slow: Sequence[SlowCurve]) -> tuple[float, float, float]:
-    """Where a record starts that puts its rests onto the slow discharge of the nearest temperature; the median distance
-    (V) of the rests from it, as the record is and so."""
-    curve = min(slow, key=lambda c: abs(c.temperature - record.ambient_degC))
+    """Where a record starts that puts its rests onto the slow discharge of the nearest temperature, or halfway to the
+    charge of the same log; the median distance (V) of the rests from it, as the record is and so."""
+    curve = min((c for c in slow if c.current < 0), key=lambda c: abs(c.temperature - record.ambient_degC))
+    back = [c for c in slow if c.label == curve.label and c.current > 0 and covers(c, curve)]
+    if back:
+        charged = np.interp(curve.soc, back[0].soc, back[0].voltage)
+        curve = replace(curve, voltage=0.5 * (curve.voltage + charged))
     seen, relative = np.array([r.voltage for r in found]), np.array([r.soc for r in found]) - record.initial_soc
 
     def misfit(start: float) -> float:
@@ -204,6 +210,11 @@ def _best_start(record: Record, found: Sequence[Rest], slow: Sequence[SlowCurve]
     grid = np.linspace(0.0, 1.3, 521)
     best = float(min(grid, key=misfit))
     return best, misfit(record.initial_soc), misfit(best)
+
+
+def covers(charge: SlowCurve, discharge: SlowCurve) -> bool:
+    """Does the slow charge pass all states of charge that the slow discharge passes?"""
+    return charge.soc[-1] > discharge.soc[-1] - APART and charge.soc[0] < discharge.soc[0] + APART
 
 
 def slow_curves(record: Record) -> list[SlowCurve]:
@@ -290,7 +301,22 @@ def open_circuit(
     for column in range(len(temperatures)):
         if column not in known:
             voltage[:, column] = voltage[:, known[np.argmin(np.abs(known - column))]]
-    return voltage, levels, trust
+    seen = np.concatenate([[p.soc for p in points], *([c.soc[0], c.soc[-1]] for c in slow)])
+    return _going_on(grid, voltage, min(0.0, seen.min()), max(1.0, seen.max())), levels, trust
+
+
+def _going_on(grid: np.ndarray, voltage: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Curves [grid, temperatures] in V that go on straight below the charge `low` and above `high`.
+
+    So a discharge that goes on, or a voltage that is held, comes to its end as that of a cell does.
+    """
+    curves = []
+    for curve in voltage.T:
+        ends = np.interp([low, low + ENDS[0], high - ENDS[1], high], grid, curve)
+        below, above = max(ends[1] - ends[0], 0.0) / ENDS[0], max(ends[3] - ends[2], 0.0) / ENDS[1]
+        curve = np.where(grid < low, ends[0] + below * (grid - low), curve)
+        curves.append(np.where(grid > high, ends[3] + above * (grid - high), curve))
+    return np.stack(curves, axis=1)
 
 
 def _joined(grid: np.ndarray, soc: np.ndarray, relaxed: np.ndarray, shape: SlowCurve | None) -> np.ndarray:

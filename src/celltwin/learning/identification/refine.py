@@ -340,9 +340,7 @@ def _refined(problem, layout, parts, x, begin, residuals, noise) -> Refined:
     inverse = np.linalg.inv(hessian + prior)
     covariance = inverse @ (alike * scatter[0] + scatter[1] + square * alike * prior) @ inverse
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0)).reshape(x.shape)
-    x = _held(x, deviation, layout, np.asarray(circuit.soc))
-    residuals = [part.residual(x, layout) for part in parts]
-    square = _mean_square(residuals, parts)
+    x, residuals, square = _as_published(x, deviation, residuals, parts, layout, np.asarray(circuit.soc))
     tables = _unpack(circuit, x, layout)
     logs = _unpack_deviation(deviation, layout)
     errors = {name: tables[name] * logs[name] for name in logs if name != "ocv"}
@@ -391,6 +389,31 @@ def _roughness(circuit: Circuit) -> np.ndarray:
     return np.pad(bend * np.maximum(gap[1:], gap[:-1]) / 8.0, 1)
 
 
+def _as_published(
+    x: np.ndarray, deviation: np.ndarray, residuals: list, parts: Sequence[_Part], layout: Layout, levels: np.ndarray
+) -> tuple[np.ndarray, list, float]:
+    """Parameters as they are published, what is left of the voltages and its mean square in V^2.
+
+    What is not known is taken from where it is, a table at a time, and only where the logs do not mind.
+    """
+    square = _mean_square(residuals, parts)
+    most = MINDED * square
+    target = _held(x, deviation, layout, levels)
+    columns = [slice(table * layout.levels, (table + 1) * layout.levels) for table in range(layout.tables)]
+    moved = [(t, c) for t in range(len(x)) for c in columns if not np.array_equal(target[t, c], x[t, c])]
+    for group in [moved, *([each] for each in moved)]:  # all at once, else one after the other
+        trial = x.copy()
+        for at in group:
+            trial[at] = target[at]
+        left = [part.residual(trial, layout) for part in parts]
+        after = _mean_square(left, parts)
+        if after <= most:
+            x, residuals, square = trial, left, after
+            if group is moved:
+                break
+    return x, residuals, square
+
+
 def _held(x: np.ndarray, deviation: np.ndarray, layout: Layout, levels: np.ndarray) -> np.ndarray:
     """Tables whose values are not known at a level take them from the nearest levels where they are.
 
@@ -430,6 +453,7 @@ STEPS = (0.15, 1.0, 5.0, 20.0)  # s, of the samples' steps: errors are sized apa
 ALIKE = 0.95  # correlation beyond which two parameters are said to be confused
 NEGLIGIBLE = 0.1  # of R0: a resistance that is surely less is known to be small
 NOTHING = 1.0  # standard error of a logarithm beyond which its value says nothing
+MINDED = 1.05  # growth of the mean square beyond which the logs contradict a value taken from other levels
 UNKNOWN = 0.5  # relative standard error beyond which a parameter is said to be unknown
 
 
