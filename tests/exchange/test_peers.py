@@ -1,6 +1,7 @@
 """The same circuit in celltwin, in NREL's thevenin and in PyBaMM: equal to a tenth of a millivolt at every sample."""
 
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -124,6 +125,20 @@ def test_what_thevenin_does_not_know_is_refused():
         exchange.to_thevenin(exchange.linear(full()))
     with pytest.raises(CelltwinError, match="how it warms"):
         exchange.to_thevenin(exchange.on_branch(exchange.linear(full(meta={}))), isothermal=False)
+
+
+@pytest.mark.parametrize("tool", [exchange.to_thevenin, exchange.to_pybamm])
+def test_a_core_is_not_dropped_in_silence(tool):
+    pytest.importorskip("pybamm", reason=REASON)
+    plain = exchange.on_branch(exchange.linear(full()))
+    cored = replace(plain, core_kelvin_per_watt=2.0)
+    with pytest.raises(CelltwinError, match=r"got: 2 K/W; fix: .*exchange\.without_core"):
+        tool(cored)
+    simple = exchange.without_core(cored)
+    tool(simple)
+    assert "2 K/W" in simple.notes[-1]
+    assert simple.standard_error.keys() == cored.standard_error.keys()
+    assert exchange.without_core(simple) is simple
 
 
 def test_what_celltwin_does_not_know_is_refused():

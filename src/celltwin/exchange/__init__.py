@@ -8,22 +8,23 @@
     record = exchange.record_of(solution, cell=cell, initial_soc=1.0)  # of PyBaMM, to learn a twin from
     solution = exchange.Solution(record, twin.simulate(record))        # as PyBaMM's, solution["Voltage [V]"].entries
 
-| tool                    | in | out | what it does not know                                        |
-| ----------------------- | -- | --- | ------------------------------------------------------------ |
-| ECM-PS 0.2              | x  | x   | charge transfer, several modes of hysteresis (kept beside)   |
-| thevenin (NREL)         | x  | x   | charge transfer, several modes of hysteresis, U over T       |
-| PyBaMM's Thevenin       | x  | x   | hysteresis, U over T                                         |
-| BPX                     | x  |     | circuits: open-circuit voltage, capacity and limits are read |
+| tool              | in | out | what it does not know                                              |
+| ----------------- | -- | --- | ------------------------------------------------------------------ |
+| ECM-PS 0.2        | x  | x   | charge transfer, several modes of hysteresis, a core (kept beside) |
+| thevenin (NREL)   | x  | x   | charge transfer, several modes of hysteresis, a core, U over T     |
+| PyBaMM's Thevenin | x  | x   | hysteresis, a core, U over T                                       |
+| BPX               | x  |     | circuits: open-circuit voltage, capacity and limits are read       |
 
-What a tool does not know is never dropped in silence: `linear`, `one_mode` and `on_branch` make the simpler circuit,
-and errors name the one that is needed. The currency between all of them is `celltwin.physics.circuit.Circuit`.
+What a tool does not know is never dropped in silence: `linear`, `one_mode`, `on_branch` and `without_core` make the
+simpler circuit, and errors name the one that is needed. The currency between all of them is a
+`celltwin.physics.circuit.Circuit`.
 """
 
 from celltwin.exchange.bpx import from_bpx
 from celltwin.exchange.ecm_ps import circuit_of, document_of, load, save
 from celltwin.exchange.nrel import from_thevenin, to_thevenin
 from celltwin.exchange.pybamm import from_pybamm, to_pybamm
-from celltwin.exchange.reduction import linear, on_branch, one_mode
+from celltwin.exchange.reduction import linear, on_branch, one_mode, without_core
 from celltwin.exchange.solution import Solution, record_of
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "save",
     "to_pybamm",
     "to_thevenin",
+    "without_core",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from celltwin.errors import CelltwinError
 from celltwin.exchange.lookup import Lookup, kelvin, open_circuit_voltage, positive
+from celltwin.exchange.reduction import refuse_core
 from celltwin.physics.circuit import Circuit
 
 SOC = tuple(np.linspace(0.0, 1.0, 21).tolist())
@@ -26,7 +27,7 @@ def to_thevenin(
 
     Resistances follow temperature; the open-circuit voltage of thevenin depends on state of charge alone, and is the
     one at `temperature`. A cell that warms itself needs meta["thermal"]. Raises CelltwinError for what thevenin does
-    not know: charge transfer, several modes of hysteresis.
+    not know: charge transfer, several modes of hysteresis, a core warmer than its surface.
     """
     if circuit.transfer_resistance is not None:
         raise CelltwinError(
@@ -40,6 +41,7 @@ def to_thevenin(
             expected="one",
             fix="exchange.one_mode(circuit)",
         )
+    refuse_core(circuit, "thevenin")
     thermal = circuit.meta.get("thermal", {})
     if not isothermal and not set(_THERMAL) <= set(thermal):
         raise CelltwinError(

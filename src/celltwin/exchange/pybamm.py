@@ -16,6 +16,7 @@ import numpy as np
 from celltwin.errors import CelltwinError
 from celltwin.exchange.lookup import THERMAL, kelvin, open_circuit_voltage
 from celltwin.exchange.nrel import SOC
+from celltwin.exchange.reduction import refuse_core
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.tables import KELVIN, inverse_temperature
 
@@ -32,7 +33,7 @@ def to_pybamm(
     `pybamm.Simulation(model, parameter_values=values)` runs them; set "Current function [A]", positive on discharge.
     Tables are interpolated like celltwin's, and held beyond their nodes. The open-circuit voltage is the one at
     `temperature`, and heat of reaction is left out. A cell that warms itself needs meta["thermal"]. Raises
-    CelltwinError for a circuit with hysteresis, which PyBaMM's circuit does not know.
+    CelltwinError for what PyBaMM's circuit does not know: hysteresis, a core warmer than its surface.
     """
     pybamm = _pybamm()
     if circuit.hysteresis is not None:
@@ -40,6 +41,7 @@ def to_pybamm(
             f"circuit '{circuit.name}' has hysteresis, which PyBaMM's circuit does not know",
             fix="choose a branch of the open-circuit voltage: exchange.on_branch(circuit, 'discharge')",
         )
+    refuse_core(circuit, "PyBaMM's circuit")
     thermal = {"cell_joule_per_kelvin": NEVER_WARMS} if isothermal else circuit.meta.get("thermal", {})
     if "cell_joule_per_kelvin" not in thermal or not (isothermal or "cell_to_jig_watt_per_kelvin" in thermal):
         raise CelltwinError(

@@ -78,6 +78,27 @@ def on_branch(circuit: Circuit, branch: Branch = "mean") -> Circuit:
     )
 
 
+def without_core(circuit: Circuit) -> Circuit:
+    """No core that is warmer than what is measured: tables are read at the temperature that is given.
+
+    The circuit itself where it has none.
+    """
+    if circuit.core_kelvin_per_watt == 0.0:
+        return circuit
+    note = f"a core {circuit.core_kelvin_per_watt:.2g} K/W warmer than the surface is left out"
+    return _without(circuit, (), note, core_kelvin_per_watt=0.0)
+
+
+def refuse_core(circuit: Circuit, tool: str) -> None:
+    """Raises CelltwinError for a circuit with a core, which `tool` does not know."""
+    if circuit.core_kelvin_per_watt > 0.0:
+        raise CelltwinError(
+            f"circuit '{circuit.name}' has a core warmer than its surface, which {tool} does not know",
+            got=f"{circuit.core_kelvin_per_watt:.2g} K/W",
+            fix="read the tables at the surface's temperature: exchange.without_core(circuit)",
+        )
+
+
 def curves(circuit: Circuit, nodes: np.ndarray) -> np.ndarray:
     """The open-circuit voltage on other nodes of state of charge, [nodes, temperatures] in V."""
     return np.stack([np.interp(nodes, circuit.ocv_soc, curve) for curve in circuit.ocv.T], axis=1)
