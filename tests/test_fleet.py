@@ -1,5 +1,7 @@
 """Many circuits at once give what each gives alone, whatever they consist of and however they are loaded."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,6 +146,8 @@ def test_what_does_not_fit_is_refused():
         Fleet([circuit(), circuit(bent=True)])
     with pytest.raises(CelltwinError, match=r"does not fit.*got: 3 RC pairs"):
         Fleet([circuit(), circuit(pairs=3)])
+    with pytest.raises(CelltwinError, match=r"core warmer.*exchange\.without_core"):
+        Fleet(replace(circuit(), core_kelvin_per_watt=1.0))
     with pytest.raises(CelltwinError, match="2 circuits for 3 cells"):
         Fleet([circuit(), circuit()], 3)
     with pytest.raises(CelltwinError, match="current of a fleet"):

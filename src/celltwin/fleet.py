@@ -33,6 +33,7 @@ from jax import Array
 
 from celltwin.data.record import SECONDS_PER_HOUR
 from celltwin.errors import CelltwinError
+from celltwin.exchange.reduction import refuse_core
 from celltwin.physics.charge import Charge, advance, full_of
 from celltwin.physics.circuit import Circuit
 from celltwin.physics.ocv import interpolation
@@ -69,7 +70,8 @@ class Fleet:
 
     `circuits` are the cells, or one circuit for all; `temperature` (degC, constant), `soc` (fraction) and `scale`, a
     factor on all resistances, are numbers or one value a cell. Axes may differ from circuit to circuit. Raises
-    CelltwinError for circuits of differing numbers of RC pairs or modes of hysteresis, or some with charge transfer.
+    CelltwinError for circuits of differing numbers of RC pairs or modes of hysteresis, or some with charge transfer,
+    and for a core that is warmer than the surface.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Fleet:
                 "fleet of circuits", got=f"{len(kinds)} circuits for {self.cells} cells", expected="one each, or one"
             )
         for kind in kinds:
+            refuse_core(kind, "a fleet at constant temperatures")
             if _form(kind) != _form(kinds[0]):
                 raise CelltwinError(
                     f"circuit '{kind.name}' does not fit into a fleet with '{kinds[0].name}'",
