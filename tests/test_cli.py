@@ -333,6 +333,10 @@ def test_simulate_puts_its_columns_beside_the_input(run, twins, cell, log, drive
     assert columns["in_domain"].dtype == bool
     expected = twins["thevenin"].simulate(drives["25degC", "LA92"]).voltage
     np.testing.assert_allclose(columns["simulated_voltage_volt"], expected, atol=1e-4)
+    assert run("simulate", cell, log, "--out", "out.csv", "--initial-soc", 1.0)[0] == 0
+    text = pc.read_csv(tmp_path / "out.csv")
+    assert text.column_names == table.column_names
+    np.testing.assert_allclose(text["simulated_voltage_volt"].to_numpy(), columns["simulated_voltage_volt"])
 
 
 def test_a_temperature_that_was_not_measured_is_named(run, cell, log, tmp_path):
@@ -415,7 +419,9 @@ def test_evaluate_adapts_and_scores_the_rest(run, refused, cell, dataset_folder,
 
 def test_simulate_refuses(refused, cell, log, negated, tmp_path):
     assert "--initial-soc is no fraction" in refused("simulate", cell, log, "--out", "o.parquet", "--initial-soc", 80)
+    assert "ends in .parquet or .csv" in refused("simulate", cell, log, "--out", "o.xlsx")
     assert "no such file" in refused("simulate", cell, "none.csv", "--out", "o.parquet")
+    assert "is a folder" in refused("simulate", cell, ".", "--out", "o.parquet")
     assert "/proc/none" in refused("simulate", cell, log, "--out", "/proc/none/o.parquet")
     assert "--current-sign discharge" in refused("simulate", cell, negated, "--out", "o.parquet")
     lines = log.read_text().splitlines()

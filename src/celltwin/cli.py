@@ -13,7 +13,6 @@ from typing import Annotated, Any, NoReturn
 
 import jax
 import pooch
-import pyarrow.parquet as pq
 import typer
 import typer.core
 from rich.table import Table
@@ -117,6 +116,9 @@ def _main(
         jax.config.update("jax_compilation_cache_dir", str(Path(pooch.os_cache("celltwin")) / "compiled"))
 
 
+TableFile = Annotated[
+    Path, typer.Option("--out", metavar="FILE.parquet", help="Where the result goes; or a name that ends in .csv.")
+]
 TwinFile = Annotated[Path, typer.Argument(metavar="TWIN", help="A file of fit or benchmark, or a pretrained name.")]
 Adapt = Annotated[
     float | None,
@@ -334,7 +336,7 @@ def evaluate(
 def simulate(
     twin_file: TwinFile,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A log that celltwin inspect reads.")],
-    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the result goes.")],
+    out_file: TableFile,
     initial_soc: Annotated[
         float | None, typer.Option(help="Fraction at the first sample; default: from its rested voltage.")
     ] = None,
@@ -355,8 +357,7 @@ def simulate(
         out.print(str(found))
     judged = record if adapt is None else adaptation.rest_of(record, 60.0 * adapt)
     row = protocol.evaluate(one, [judged])[0]
-    with files.replacing(out_file) as temporary:
-        pq.write_table(record.table(protocol.columns(row)), temporary, compression="zstd")
+    files.write_table(out_file, record.table(protocol.columns(row)))
     held = (
         f"{100 * row['coverage']:.1f} % within the {100 * one.bands.level:g} % band (± {row['half_width']:.1f} mV), "
         if one.bands
@@ -373,7 +374,7 @@ def simulate(
 def estimate(
     twin_file: TwinFile,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A log that celltwin inspect reads.")],
-    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="Where the result goes.")],
+    out_file: TableFile,
     initial_soc: Annotated[
         float | None,
         typer.Option(help="Stored state of charge (fraction) at the first sample; default: none is known."),
@@ -386,8 +387,7 @@ def estimate(
     estimated = one.estimate(record, initial_soc)
     inside = one.in_domain(record, estimated.soc)
     said = {"soc": estimated.soc, "soc_std": estimated.std, "in_domain": inside}
-    with files.replacing(out_file) as temporary:
-        pq.write_table(record.table(said), temporary, compression="zstd")
+    files.write_table(out_file, record.table(said))
     out.print(
         f"{record.name}: from {100 * estimated.soc[0]:.1f} to {100 * estimated.soc[-1]:.1f} % state of charge, "
         f"the last ± {100 * estimated.std[-1]:.1f} points (1 std); "
@@ -484,8 +484,7 @@ def _twin_and_log(
     twin_file: Path, task: str, file: Path, out_file: Path, initial_soc: float | None, how: dict[str, Any]
 ) -> tuple[twin.Twin, Record]:
     """A twin that says what is asked, and a log of its cell. Raises CelltwinError where an option is wrong."""
-    if out_file.suffix != ".parquet":
-        raise CelltwinError("--out is no parquet file", got=str(out_file), expected="a name that ends in .parquet")
+    files.check_table(out_file)
     if initial_soc is not None and not 0.0 <= initial_soc <= 1.0:
         raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")
     one = twin.load(twin_file)

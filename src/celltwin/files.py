@@ -14,6 +14,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
@@ -41,6 +44,25 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: str | Path, table: pa.Table) -> None:
+    """An Arrow table as parquet, or as csv where the name ends so, all or nothing.
+
+    Raises CelltwinError for a name that ends otherwise.
+    """
+    check_table(path)
+    with replacing(path) as temporary:
+        if Path(path).suffix == ".csv":
+            csv.write_csv(table, temporary, csv.WriteOptions(quoting_style="needed"))
+        else:
+            pq.write_table(table, temporary, compression="zstd")
+
+
+def check_table(path: str | Path) -> None:
+    """Raises CelltwinError where `write_table` would refuse the name: before the work that makes the table."""
+    if Path(path).suffix not in (".parquet", ".csv"):
+        raise CelltwinError("--out is no kind of table", got=str(path), expected="a name that ends in .parquet or .csv")
 
 
 def write_json(path: str | Path, value: Any) -> None:

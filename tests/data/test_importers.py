@@ -1,6 +1,8 @@
 """Importers: every format and fault, on small files made here and on all measured files where present."""
 
+import gzip
 import sys
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -338,6 +340,22 @@ def test_one_wild_time_costs_one_row(write):
     assert len(load(write(text(COLUMNS | {"Time (s)": time})))) == N - 1
 
 
+def test_a_gap_through_which_no_current_can_have_flowed_is_rest(write):
+    time, current = np.arange(400.0), np.where(np.arange(400) % 100 < 50, -1.5, 0.0)
+    time[220:] += 50_000.0
+    voltage = 4.0 + 0.05 * current - 1e-4 * np.arange(400)
+    columns = {"Time (s)": time, "Voltage (V)": voltage, "Current (A)": current}
+    record = load(write(text(columns)))
+    assert len(record) == 401
+    assert record.gaps.tolist() == [220]
+    assert (record.current[220], record.time[221] - record.time[220]) == (0.0, 1.0)
+    assert np.isnan(record.voltage[220])
+    assert record.charge_ah[-1] == pytest.approx(-1.5 * 199 / 3600.0)
+    assert any("1 gap for rest" in note for note in record.notes)
+    counted = load(write(text(columns | {"Capacity (Ah)": np.cumsum(current) / 3600.0})))
+    assert len(counted) == 400  # a counter says what passed
+
+
 def test_gap_is_kept_and_marked(write):
     time = TIME + np.where(np.arange(N) >= 30, 5000.0, 0.0)
     assert load(write(text(COLUMNS | {"Time (s)": time}))).gaps.tolist() == [30]
@@ -443,6 +461,17 @@ def test_cut_off_binary_files(write, tmp_path):
         for share in (0.3, 0.9):
             with pytest.raises(CelltwinError, match="not a whole"):
                 load(write(content[: int(share * len(content))], name))
+
+
+@pytest.mark.parametrize(("name", "by"), [("log.csv.gz", "gzip"), ("log.zip", "zip")])
+def test_a_packed_log_is_to_be_unpacked(tmp_path, name, by):
+    if by == "gzip":
+        (tmp_path / name).write_bytes(gzip.compress(text(COLUMNS).encode()))
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("log.csv", text(COLUMNS))
+    with pytest.raises(CelltwinError, match=f"is packed by {by}.*fix: unpack it"):
+        load(tmp_path / name)
 
 
 def test_missing_file_and_unknown_arguments(write, tmp_path):

@@ -219,6 +219,10 @@ def _refuse_unknown(current_sign: str | None, columns: Told) -> None:
 
 
 def _format(path: Path, wanted: str | None) -> Format:
+    if path.is_dir():
+        raise CelltwinError(
+            f"{path}: is a folder", expected="the path of a log", fix="name its files, or give it a dataset.toml"
+        )
     if not path.is_file():
         raise CelltwinError(
             f"{path}: no such file", got="nothing to read", expected="the path of a log", fix="check the path"
@@ -261,6 +265,7 @@ def _record(
             expected="at least 2 samples",
             fix="export the measured rows as well",
         )
+    rows = repair.paused(rows, notes)
     if current_sign == "discharge":
         rows["current"] = -rows["current"]
         notes.append("turned the sign of the current")

@@ -15,6 +15,7 @@ from celltwin.errors import CelltwinError
 
 Rows = dict[str, np.ndarray]  # by role; the first axis is the sample
 
+COUNTERS = ("net_charge", "counter", "charged", "discharged")
 MAX_LOST = 0.1  # share of rows that may be dropped for running backward; beyond, the file is no single log
 MIN_VOLT, MAX_VOLT = -0.5, 10.0  # of one cell; an ammeter's shunt may pull a disconnected one below zero
 MAX_AMPERE, MAX_AMPERE_STRING = 1e3, 1e4
@@ -90,6 +91,37 @@ def longest_increasing(values: np.ndarray) -> np.ndarray:
     return np.array(run[::-1])
 
 
+def paused(rows: Rows, notes: list[str]) -> Rows:
+    """Rows with a rest put into each gap through which the current after it cannot have flowed: held through the gap,
+    it would pass more charge than all the rest of the log. Where a counter tells, nothing is assumed.
+    """
+    dt = np.diff(rows["time"], prepend=rows["time"][0])
+    typical = float(np.median(dt[1:]))
+    gap = dt > _pause(dt[1:])
+    moved = rows["current"] * dt
+    span = float(np.ptp(np.cumsum(np.where(gap, 0.0, moved))))
+    at = np.flatnonzero(gap & (np.abs(moved) > span) & (span > 0.0))
+    if not len(at) or any(role in rows for role in COUNTERS):
+        return rows
+    held = float(np.abs(moved[at]).max()) / SECONDS_PER_HOUR
+    notes.append(
+        f"took {count(len(at), 'gap')} for rest: the current after it, held through it, would be {held:.3g} Ah, "
+        f"more than the {span / SECONDS_PER_HOUR:.3g} Ah of the log"
+    )
+    rested: Rows = {}
+    for role, column in rows.items():
+        blank = rows["time"][at] - typical if role == "time" else 0.0 if role == "current" else np.nan
+        rested[role] = np.insert(
+            np.asarray(column, float), at, np.reshape(blank, (-1, *[1] * (column.ndim - 1))), axis=0
+        )
+    return rested
+
+
+def _pause(dt: np.ndarray) -> float:
+    """Steps in s longer than this are gaps."""
+    return max(90.0, 20.0 * float(np.median(dt)))
+
+
 def net_counter(rows: Rows, *, signed: bool, notes: list[str]) -> np.ndarray | None:
     """The tester's Ah counter as one line over the whole log, positive for charge, or None.
 
@@ -99,10 +131,10 @@ def net_counter(rows: Rows, *, signed: bool, notes: list[str]) -> np.ndarray | N
     dt = np.diff(rows["time"])
     moved = np.abs(rows["current"][1:]) * dt / SECONDS_PER_HOUR
     # Over a long pause nobody knows what passed: a counter that starts again there is left as it stands.
-    moved[dt > max(90.0, 20.0 * np.median(dt))] = np.inf
+    moved[dt > _pause(dt)] = np.inf
     lines = {
         role: _joined(_whole(rows[role]), moved, notes)
-        for role in ("net_charge", "counter", "charged", "discharged")
+        for role in COUNTERS
         if role in rows and 2 * np.count_nonzero(np.isfinite(rows[role])) > len(dt)
     }
     if all(np.ptp(line) == 0.0 for line in lines.values()) and rows["current"].any():

@@ -40,6 +40,9 @@ class Sheet:
     notes: list[str] = field(default_factory=list)
 
 
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip"}
+
+
 def unreadable(path: Path, what: str, got: object, fix: str) -> CelltwinError:
     return CelltwinError(f"{path.name}: {what}", got=got, expected="a log of time, voltage and current", fix=fix)
 
@@ -64,6 +67,9 @@ def decode(path: Path) -> str:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace").removeprefix("\ufeff")
     head = data[:8192]
+    packed = next((by for magic, by in PACKED.items() if head.startswith(magic)), None)
+    if packed:
+        raise unreadable(path, f"is packed by {packed}", path.suffix, "unpack it, and name the log that was in it")
     if sum(byte < 9 or 13 < byte < 32 for byte in head) > 0.01 * len(head):
         raise unreadable(path, "is neither text nor a known binary format", f"{head[:8]!r}...", "export it as csv")
     try:

@@ -1,7 +1,7 @@
 """Kalman filters around any voltage model: extended, unscented and cubature, in square-root form.
 
     x = (soc, v_1 .. v_N, b, e, rho, kappa)
-    soc, v_i  of the model: its charge and, of a circuit, its RC pairs; what else it remembers follows along
+    soc, v_i  of the model: its charge and, of a circuit, or the one in a hybrid, its RC pairs; the rest follows along
     b         offset of the current sensor, in C           e      slow error of the model, V: a Gauss-Markov process
     rho       log of the cell's resistance over the model's    kappa  log of its capacity over the reference
 
@@ -111,8 +111,9 @@ class Kalman(eqx.Module):
 
     @property
     def pairs(self) -> int:
-        """RC pairs in the filter's state: of a circuit all, of any other model none."""
-        return self.base.model.pairs if isinstance(self.base.model, Thevenin) else 0
+        """RC pairs in the filter's state: all of a circuit, be it the model or within it; else none."""
+        circuit = _circuit(self.base.model)
+        return circuit.pairs if circuit is not None else 0
 
     @property
     def units(self) -> Array:
@@ -257,7 +258,7 @@ class Kalman(eqx.Module):
 
     def _vector(self, model_state: Any, theta: Array) -> Array:
         soc = _charge(model_state).soc[None] / UNITS["soc"]
-        pairs = model_state.pairs / UNITS["pair"] if self.pairs else soc[:0]
+        pairs = _node(model_state, TheveninState).pairs / UNITS["pair"] if self.pairs else soc[:0]
         return jnp.concatenate([soc, pairs, theta])
 
     def _moved(self, model_state: Any, theta: Array, delta: Array, limited: bool = True) -> tuple[Any, Array]:
@@ -268,9 +269,11 @@ class Kalman(eqx.Module):
             soc = jnp.clip(soc, *LIMITS["soc"])
             low, high = (jnp.asarray([LIMITS[n][i] / UNITS[n] for n in THETA], theta.dtype) for i in range(2))
             theta = jnp.clip(theta, low, high)
-        model_state = _with_charge(model_state, Charge(soc, charge.lost, charge.capacity))
+        model_state = _with(model_state, Charge(soc, charge.lost, charge.capacity))
         if self.pairs:
-            model_state = model_state._replace(pairs=model_state.pairs + UNITS["pair"] * delta[1 : 1 + self.pairs])
+            before = _node(model_state, TheveninState)
+            pairs = before.pairs + UNITS["pair"] * delta[1 : 1 + self.pairs]
+            model_state = _with(model_state, before._replace(pairs=pairs))
         return model_state, theta
 
     def _sigma(self, respond: Any, root: Array, wander: Array, center: Array) -> tuple[Array, Array, Array, Array]:
@@ -323,17 +326,23 @@ def triangular(m: Array) -> Array:
     return jnp.stack(columns, axis=1)
 
 
-def _is_charge(node: Any) -> bool:
-    return isinstance(node, Charge)
+def _node(state: Any, kind: type) -> Any:
+    """The one node of its kind in a model's state."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
+    return next(node for node in nodes if isinstance(node, kind))
+
+
+def _with(state: Any, node: Any) -> Any:
+    """A model's state with another node in place of the one of its kind."""
+    kind = type(node)
+    return jax.tree.map(
+        lambda one: node if isinstance(one, kind) else one, state, is_leaf=lambda one: isinstance(one, kind)
+    )
 
 
 def _charge(state: Any) -> Charge:
     """The one counter in a model's state."""
-    return next(node for node in jax.tree.leaves(state, is_leaf=_is_charge) if _is_charge(node))
-
-
-def _with_charge(state: Any, charge: Charge) -> Any:
-    return jax.tree.map(lambda node: charge if _is_charge(node) else node, state, is_leaf=_is_charge)
+    return _node(state, Charge)
 
 
 def _unshifted(state: Any) -> Any:
@@ -345,12 +354,16 @@ def _unshifted(state: Any) -> Any:
     return jax.tree.map(level, state, is_leaf=lambda node: isinstance(node, TheveninState))
 
 
+def _circuit(model: Any) -> Thevenin | None:
+    """The circuit that a model is, or that it corrects."""
+    inner = getattr(getattr(model, "base", None), "circuit", None)
+    return next((each for each in (model, inner) if isinstance(each, Thevenin)), None)
+
+
 def _curve(model: Any) -> Any | None:
     """The curve of open-circuit voltage that a model holds, if it holds one."""
-    for path in (("ocv",), ("base", "circuit", "ocv"), ("static", "ocv")):
-        part = model
-        for name in path:
-            part = getattr(part, name, None)
-        if part is not None:
-            return part
+    for part in (_circuit(model), model, getattr(model, "static", None)):
+        curve = getattr(part, "ocv", None)
+        if curve is not None:
+            return curve
     return None
