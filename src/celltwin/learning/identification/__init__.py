@@ -104,7 +104,7 @@ def identify(
             "nothing to identify resistances from",
             got=f"{len(records)} logs without pulses or steps of current that begin rested and discharge the cell",
             expected="an HPPC, GITT, pulse or drive-cycle log beside slow discharges",
-            fix="add the log of a pulse test that goes from full to empty: what follows a charge is not used",
+            fix="add the log of a pulse test that goes from full to empty: what follows a long charge is not used",
         )
     used = [thinned(run, capacity) for run in whole]
     slow = [curve for record in placed for curve in slow_curves(record)]
