@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 from typer.testing import CliRunner
 
 import reference
@@ -115,7 +116,9 @@ def test_estimate_writes_soc_and_its_doubt_beside_the_log(run, counter, drives, 
     assert np.abs(written["soc"].to_numpy() - record.soc).max() < 0.06
     status, _ = run("estimate", counter, "log.parquet", "--out", "e.parquet", "--initial-soc", 0.5)
     assert pq.read_table(tmp_path / "e.parquet")["soc"][0].as_py() == pytest.approx(0.5)
-    assert run("estimate", counter, "log.parquet", "--out", "e.csv")[0] == 2
+    assert run("estimate", counter, "log.parquet", "--out", "e.csv")[0] == 0
+    np.testing.assert_allclose(csv.read_csv(tmp_path / "e.csv")["soc"].to_numpy(), written["soc"].to_numpy())
+    assert run("estimate", counter, "log.parquet", "--out", "e.xlsx")[0] == 2
     assert run("estimate", counter, "log.parquet", "--out", "e.parquet", "--initial-soc", 7)[0] == 2
 
 
