@@ -32,7 +32,6 @@ import equinox as eqx
 import jax
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from celltwin import __version__, files, models, twin
 from celltwin.data import splits
@@ -331,8 +330,7 @@ def _write_predictions(rows: Sequence[protocol.Row], path: Path) -> None:
         ):
             columns = columns.add_column(0, name, pa.array([value] * n))
         tables.append(columns)
-    with files.replacing(path) as temporary:
-        pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
+    files.write_table(path, pa.concat_tables(tables))
 
 
 WOKEN = (0.0, 0.5)  # starts whose estimates are written
@@ -354,8 +352,7 @@ def _write_estimates(one: Twin, split: Split, path: Path) -> None:
             ):
                 table = table.add_column(0, name, pa.array([value] * n))
             tables.append(table)
-    with files.replacing(path) as temporary:
-        pq.write_table(pa.concat_tables(tables), temporary, compression="zstd")
+    files.write_table(path, pa.concat_tables(tables))
 
 
 def curves(one: Twin, split: Split) -> dict[str, Any]:

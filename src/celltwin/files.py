@@ -54,7 +54,7 @@ def write_table(path: str | Path, table: pa.Table) -> None:
     check_table(path)
     with replacing(path) as temporary:
         if Path(path).suffix == ".csv":
-            csv.write_csv(table, temporary, csv.WriteOptions(quoting_style="needed"))
+            csv.write_csv(table, temporary)
         else:
             pq.write_table(table, temporary, compression="zstd")
 
@@ -62,7 +62,9 @@ def write_table(path: str | Path, table: pa.Table) -> None:
 def check_table(path: str | Path) -> None:
     """Raises CelltwinError where `write_table` would refuse the name: before the work that makes the table."""
     if Path(path).suffix not in (".parquet", ".csv"):
-        raise CelltwinError("--out is no kind of table", got=str(path), expected="a name that ends in .parquet or .csv")
+        raise CelltwinError(
+            "a table is saved as parquet or csv", got=str(path), expected="a name that ends in .parquet or .csv"
+        )
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -265,15 +265,17 @@ def _record(
             expected="at least 2 samples",
             fix="export the measured rows as well",
         )
-    rows = repair.paused(rows, notes)
     if current_sign == "discharge":
         rows["current"] = -rows["current"]
         notes.append("turned the sign of the current")
+    counter = repair.net_counter(rows, signed=signed, notes=notes)
+    if counter is None:
+        rows = repair.paused(rows, notes)
     columns: dict[str, Any] = {
         "name": name,
         "time": rows["time"],
         "current": rows["current"],
-        "net_capacity": repair.net_counter(rows, signed=signed, notes=notes),
+        "net_capacity": counter,
         "ambient_degC": _ambient(path, rows, ambient_degC),
         "cell": cell,
         "source": str(path),
@@ -295,7 +297,7 @@ def _count_and_notes(n: int, notes: list[str]) -> str:
     return "; ".join([f"{n} usable rows", *notes])
 
 
-ROLES = ("time", "voltage", "current", "temperature", "ambient", "net_charge", "counter", "charged", "discharged")
+ROLES = ("time", "voltage", "current", "temperature", "ambient", *repair.COUNTERS)
 
 
 def _chosen(sheet: Sheet, told: Told) -> Chosen:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from celltwin import files
 from celltwin.errors import CelltwinError
@@ -162,9 +160,7 @@ class Record:
     @cached_property
     def gaps(self) -> np.ndarray:
         """Indices of samples that follow a gap: a step longer than 90 s and 20 times the median step."""
-        # Testers that log drive cycles at 0.1 s log rest at "60 s", which is 60.007 s: no gap.
-        limit = max(90.0, 20.0 * float(np.median(self.dt[1:])))
-        return np.flatnonzero(self.dt > limit)
+        return np.flatnonzero(self.dt > longest_step(self.dt[1:]))
 
     @cached_property
     def content_hash(self) -> str:
@@ -200,13 +196,13 @@ class Record:
 
     def save(self, path: str | Path) -> None:
         """Write the record as Battery Data Format, parquet or csv by the name. Raises CelltwinError for other names."""
-        if Path(path).suffix not in (".parquet", ".csv"):
-            raise CelltwinError("a record is saved as parquet or csv", got=str(path), expected="x.parquet or x.csv")
-        with files.replacing(Path(path)) as temporary:
-            if Path(path).suffix == ".csv":
-                pa_csv.write_csv(self.table(), temporary)
-            else:
-                pq.write_table(self.table(), temporary, compression="zstd")
+        files.write_table(path, self.table())
+
+
+def longest_step(dt: np.ndarray) -> float:
+    """Steps longer than this (s) are gaps, of a log whose steps are `dt`."""
+    # Testers that log drive cycles at 0.1 s log rest at "60 s", which is 60.007 s: no gap.
+    return max(90.0, 20.0 * float(np.median(dt)))
 
 
 def _columns(record: Record) -> list[str]:

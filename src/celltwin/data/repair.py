@@ -8,7 +8,7 @@ from bisect import bisect_left
 
 import numpy as np
 
-from celltwin.data.record import SECONDS_PER_HOUR, Cell, PackRecord, Record
+from celltwin.data.record import SECONDS_PER_HOUR, Cell, PackRecord, Record, longest_step
 from celltwin.data.sheets import count
 from celltwin.data.sign import counter_ratio
 from celltwin.errors import CelltwinError
@@ -93,15 +93,15 @@ def longest_increasing(values: np.ndarray) -> np.ndarray:
 
 def paused(rows: Rows, notes: list[str]) -> Rows:
     """Rows with a rest put into each gap through which the current after it cannot have flowed: held through the gap,
-    it would pass more charge than all the rest of the log. Where a counter tells, nothing is assumed.
+    it would pass more charge than all the rest of the log. For logs without a counter, which would tell.
     """
     dt = np.diff(rows["time"], prepend=rows["time"][0])
     typical = float(np.median(dt[1:]))
-    gap = dt > _pause(dt[1:])
+    gap = dt > longest_step(dt[1:])
     moved = rows["current"] * dt
     span = float(np.ptp(np.cumsum(np.where(gap, 0.0, moved))))
     at = np.flatnonzero(gap & (np.abs(moved) > span) & (span > 0.0))
-    if not len(at) or any(role in rows for role in COUNTERS):
+    if not len(at):
         return rows
     held = float(np.abs(moved[at]).max()) / SECONDS_PER_HOUR
     notes.append(
@@ -117,11 +117,6 @@ def paused(rows: Rows, notes: list[str]) -> Rows:
     return rested
 
 
-def _pause(dt: np.ndarray) -> float:
-    """Steps in s longer than this are gaps."""
-    return max(90.0, 20.0 * float(np.median(dt)))
-
-
 def net_counter(rows: Rows, *, signed: bool, notes: list[str]) -> np.ndarray | None:
     """The tester's Ah counter as one line over the whole log, positive for charge, or None.
 
@@ -131,7 +126,7 @@ def net_counter(rows: Rows, *, signed: bool, notes: list[str]) -> np.ndarray | N
     dt = np.diff(rows["time"])
     moved = np.abs(rows["current"][1:]) * dt / SECONDS_PER_HOUR
     # Over a long pause nobody knows what passed: a counter that starts again there is left as it stands.
-    moved[dt > _pause(dt)] = np.inf
+    moved[dt > longest_step(dt)] = np.inf
     lines = {
         role: _joined(_whole(rows[role]), moved, notes)
         for role in COUNTERS

@@ -26,6 +26,7 @@ from celltwin.errors import CelltwinError
 
 MAX_HEADER_LINE = 500  # a tester's preamble is shorter
 SEPARATORS = ("\t", ";", ",", "|")
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip"}
 _EXAMPLES = {"time": "Time (s)", "voltage": "Voltage (V)", "current": "Current (A)"}
 OR_TELL = ", or tell which it is with --column ROLE=HEADER ([records.columns] in a dataset.toml)"
 
@@ -38,9 +39,6 @@ class Sheet:
     cells: Callable[[list[int]], list[pa.Array]]
     units: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip"}
 
 
 def unreadable(path: Path, what: str, got: object, fix: str) -> CelltwinError:

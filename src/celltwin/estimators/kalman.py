@@ -27,6 +27,7 @@ J. K. Uhlmann, Proc. IEEE 92 (2004) 401; I. Arasaratnam, S. Haykin, IEEE Trans. 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -269,11 +270,12 @@ class Kalman(eqx.Module):
             soc = jnp.clip(soc, *LIMITS["soc"])
             low, high = (jnp.asarray([LIMITS[n][i] / UNITS[n] for n in THETA], theta.dtype) for i in range(2))
             theta = jnp.clip(theta, low, high)
-        model_state = _with(model_state, Charge(soc, charge.lost, charge.capacity))
+        model_state = _changed(model_state, Charge, lambda counter: counter._replace(soc=soc))
         if self.pairs:
-            before = _node(model_state, TheveninState)
-            pairs = before.pairs + UNITS["pair"] * delta[1 : 1 + self.pairs]
-            model_state = _with(model_state, before._replace(pairs=pairs))
+            pairs = UNITS["pair"] * delta[1 : 1 + self.pairs]
+            model_state = _changed(
+                model_state, TheveninState, lambda circuit: circuit._replace(pairs=circuit.pairs + pairs)
+            )
         return model_state, theta
 
     def _sigma(self, respond: Any, root: Array, wander: Array, center: Array) -> tuple[Array, Array, Array, Array]:
@@ -332,12 +334,13 @@ def _node(state: Any, kind: type) -> Any:
     return next(node for node in nodes if isinstance(node, kind))
 
 
-def _with(state: Any, node: Any) -> Any:
-    """A model's state with another node in place of the one of its kind."""
-    kind = type(node)
-    return jax.tree.map(
-        lambda one: node if isinstance(one, kind) else one, state, is_leaf=lambda one: isinstance(one, kind)
-    )
+def _changed(state: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """A model's state with its nodes of a kind as `change` makes them."""
+
+    def each(node: Any) -> Any:
+        return change(node) if isinstance(node, kind) else node
+
+    return jax.tree.map(each, state, is_leaf=lambda node: isinstance(node, kind))
 
 
 def _charge(state: Any) -> Charge:
@@ -347,11 +350,7 @@ def _charge(state: Any) -> Charge:
 
 def _unshifted(state: Any) -> Any:
     """The state without what a circuit reads from its first voltage: that voltage is the filter's first measurement."""
-
-    def level(node: Any) -> Any:
-        return node._replace(shift=0.0 * node.shift) if isinstance(node, TheveninState) else node
-
-    return jax.tree.map(level, state, is_leaf=lambda node: isinstance(node, TheveninState))
+    return _changed(state, TheveninState, lambda circuit: circuit._replace(shift=0.0 * circuit.shift))
 
 
 def _circuit(model: Any) -> Thevenin | None:

@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
-import pyarrow.parquet as pq
 
 from celltwin import __version__, files
 from celltwin.deploy import c, fmu, onnx
@@ -50,8 +49,7 @@ def take(one: Twin, kind: str, folder: Path) -> Path:
 def result(row: protocol.Row, folder: Path) -> Path:
     """A record and what the twin said of it, as parquet."""
     target = folder / "result.parquet"
-    with files.replacing(target) as temporary:
-        pq.write_table(row["record"].table(result_columns(row)), temporary, compression="zstd")
+    files.write_table(target, row["record"].table(result_columns(row)))
     return target
 
 
@@ -59,8 +57,7 @@ def answer(given: Answer, folder: Path) -> Path:
     """A what-if as parquet."""
     target = folder / "what-if.parquet"
     columns = {"soc": given.soc, "energy_wh": given.energy_wh, "in_domain": given.in_domain}
-    with files.replacing(target) as temporary:
-        pq.write_table(given.record.table(columns), temporary, compression="zstd")
+    files.write_table(target, given.record.table(columns))
     return target
 
 

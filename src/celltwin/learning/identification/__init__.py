@@ -13,7 +13,7 @@ from celltwin.errors import CelltwinError
 from celltwin.learning.identification.curves import (
     Rest,
     SlowCurve,
-    covers,
+    cycles,
     describe,
     merged,
     open_circuit,
@@ -95,7 +95,7 @@ def identify(
     cell, placed, notes = describe(records, cell)
     capacity = cell.reference_capacity_ah
     whole = [
-        _at_its_ambient(run, record)
+        _at_its_ambient(run, record, capacity)
         for record, described in zip(records, placed, strict=True)
         for run in runs(described, capacity)
     ]
@@ -222,11 +222,11 @@ def _asked(weighed: Sequence[Candidate], pairs: int) -> Candidate:
     return weighed[pairs - 1]
 
 
-def _at_its_ambient(run: Record, record: Record) -> Record:
+def _at_its_ambient(run: Record, record: Record, capacity_ah: float) -> Record:
     """A run at the temperature at which it rests, where the ambient of its record was not told: it may be one of many
     in a chamber that went from one temperature to the next.
     """
-    calm = run.temperature[np.abs(run.current) < REST * run.cell.reference_capacity_ah] if run.cell else run.temperature
+    calm = run.temperature[np.abs(run.current) < REST * capacity_ah]
     if np.isfinite(record.ambient_degC) or not np.isfinite(calm).any():
         return run
     return replace(run, ambient_degC=float(np.round(np.nanmedian(calm))))
@@ -299,7 +299,7 @@ def _positive(table: np.ndarray) -> np.ndarray:
 def _hysteresis(slow: Sequence[SlowCurve], circuit: Circuit) -> list[str]:
     """A note on each slow cycle whose branches lie further apart than the circuit explains."""
     notes = []
-    for down, up in _cycles(slow):
+    for down, up in cycles(slow):
         soc = np.linspace(0.2, 0.8, 61)
         apart = np.interp(soc, up.soc, up.voltage) - np.interp(soc, down.soc, down.voltage)
         t = int(np.argmin(np.abs(circuit.temperatures - down.temperature)))
@@ -314,20 +314,10 @@ def _hysteresis(slow: Sequence[SlowCurve], circuit: Circuit) -> list[str]:
     return notes
 
 
-def _cycles(slow: Sequence[SlowCurve]) -> list[tuple[SlowCurve, SlowCurve]]:
-    """Slow discharges, each with the charge of the same log that passes the same states of charge."""
-    return [
-        (discharge, charge)
-        for discharge in slow
-        for charge in slow
-        if discharge.label == charge.label and discharge.charge_ah < 0 < charge.charge_ah and covers(charge, discharge)
-    ]
-
-
 def _efficiency(slow: Sequence[SlowCurve]) -> float:
     """Charge given back per charge taken, of the slow cycle nearest 25 degC that is complete both ways."""
     best, found = np.inf, float("nan")
-    for discharge, charge in _cycles(slow):
+    for discharge, charge in cycles(slow):
         if abs(discharge.temperature - 25.0) < best:
             best, found = abs(discharge.temperature - 25.0), -discharge.charge_ah / charge.charge_ah
     return found

@@ -198,10 +198,9 @@ def _best_start(record: Record, found: Sequence[Rest], slow: Sequence[SlowCurve]
     """Where a record starts that puts its rests onto the slow discharge of the nearest temperature, or halfway to the
     charge of the same log; the median distance (V) of the rests from it, as the record is and so."""
     curve = min((c for c in slow if c.current < 0), key=lambda c: abs(c.temperature - record.ambient_degC))
-    back = [c for c in slow if c.label == curve.label and c.current > 0 and covers(c, curve)]
-    if back:
-        charged = np.interp(curve.soc, back[0].soc, back[0].voltage)
-        curve = replace(curve, voltage=0.5 * (curve.voltage + charged))
+    back = next((charge for discharge, charge in cycles(slow) if discharge is curve), None)
+    if back is not None:
+        curve = replace(curve, voltage=0.5 * (curve.voltage + np.interp(curve.soc, back.soc, back.voltage)))
     seen, relative = np.array([r.voltage for r in found]), np.array([r.soc for r in found]) - record.initial_soc
 
     def misfit(start: float) -> float:
@@ -212,9 +211,17 @@ def _best_start(record: Record, found: Sequence[Rest], slow: Sequence[SlowCurve]
     return best, misfit(record.initial_soc), misfit(best)
 
 
-def covers(charge: SlowCurve, discharge: SlowCurve) -> bool:
-    """Does the slow charge pass all states of charge that the slow discharge passes?"""
-    return charge.soc[-1] > discharge.soc[-1] - APART and charge.soc[0] < discharge.soc[0] + APART
+def cycles(slow: Sequence[SlowCurve]) -> list[tuple[SlowCurve, SlowCurve]]:
+    """Slow discharges, each with a charge of the same log that passes all the states of charge that it passes."""
+    return [
+        (discharge, charge)
+        for discharge in slow
+        for charge in slow
+        if discharge.label == charge.label
+        and discharge.charge_ah < 0 < charge.charge_ah
+        and charge.soc[-1] > discharge.soc[-1] - APART
+        and charge.soc[0] < discharge.soc[0] + APART
+    ]
 
 
 def slow_curves(record: Record) -> list[SlowCurve]:

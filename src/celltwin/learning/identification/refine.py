@@ -401,6 +401,8 @@ def _as_published(
     target = _held(x, deviation, layout, levels)
     columns = [slice(table * layout.levels, (table + 1) * layout.levels) for table in range(layout.tables)]
     moved = [(t, c) for t in range(len(x)) for c in columns if not np.array_equal(target[t, c], x[t, c])]
+    if not moved:
+        return x, residuals, square
     for group in [moved, *([each] for each in moved)]:  # all at once, else one after the other
         trial = x.copy()
         for at in group:

@@ -20,7 +20,7 @@ PAUSE = 120.0  # s: a slow discharge goes on after a shorter interruption
 ALIKE = 0.1  # relative difference of a slow current's samples that is its noise ...
 STEADY_SHARE = 0.9  # ... where this share of them is no further apart
 CHARGED = 0.15  # share of the capacity that a charge must bring to end a run: more than a step of GITT or HPPC
-UNSEEN = 0.02  # share of the capacity that a counter must have moved in a gap for the log not to go on
+UNLOGGED = 0.02  # share of the capacity that a counter must have moved in a gap for the log not to go on
 SETTLED = 600.0  # s of rest after which the RC pairs of a new run are taken as discharged
 
 
@@ -143,7 +143,7 @@ def _gaps(record: Record, capacity_ah: float) -> set[int]:
         unseen = (
             np.diff(record.net_capacity, prepend=record.net_capacity[0]) - record.current * record.dt / SECONDS_PER_HOUR
         )
-        found |= set(np.flatnonzero((np.abs(unseen) > UNSEEN * capacity_ah) & (record.dt > 30.0)).tolist())
+        found |= set(np.flatnonzero((np.abs(unseen) > UNLOGGED * capacity_ah) & (record.dt > 30.0)).tolist())
     return found
 
 
