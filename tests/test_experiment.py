@@ -45,6 +45,7 @@ def test_what_is_left_out_has_its_default(tmp_path):
         ("[training.narx]\nadam_round = 3", "did you mean 'adam_rounds'"),
         ("[training.narx]\nadam_rounds = -3", "training.narx.adam_rounds"),
         ("[training.narx]\nseed = 3", "training.narx has a seed"),
+        ("[split]\ntest = ['LA92']", "written in dataset.toml"),
         ("task = 'volts'", "task"),
         ("seeds = 0", "seeds"),
         ("models = []", "models"),

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from celltwin import settings
 from celltwin.data.record import Record
@@ -49,6 +49,15 @@ class Experiment(_Strict):
     quick: bool = False
     training: dict[str, Plan] = {}
     records: dict[str, dict[str, str]] = {}  # by side of the split: label and content hash, as `hashes` gives them
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _split_is_a_name(cls, split: Any) -> Any:
+        if isinstance(split, dict):
+            raise ValueError(
+                "a split is named here, and written in dataset.toml as [splits.NAME]; default: its [split]"
+            )
+        return split
 
     @model_validator(mode="after")
     def _seed_is_said_once(self) -> Experiment:

@@ -29,11 +29,12 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"
 
 @pytest.mark.parametrize("name", EVERY)
 def test_c_says_what_python_says(name, compiled, emitted, twin_of, run_in_python):
+    said_by_python = {dtype: run_in_python(twin_of(name), dtype) for dtype in (np.float32, np.float64)}
     for precision, dtype, tolerance in (("single", np.float32, 1e-4), ("double", np.float64, 1e-9)):
         made = compiled(name) if precision == "single" else Native(emitted(name, precision), ("-O0",))
         # Python's own rounding moves this filter by more than the tolerance, where C stays by the exact answer.
-        given = run_in_python(twin_of(name), dtype)
-        exact = run_in_python(twin_of(name), np.float64) if name == "soc-ekf-hybrid" else given
+        given = said_by_python[dtype]
+        exact = said_by_python[np.float64] if name == "soc-ekf-hybrid" else given
         for (start, inputs, _), (*_, expected) in zip(given, exact, strict=True):
             said = made.run(made.begin(start), inputs)
             np.testing.assert_allclose(said[:, :2], expected, rtol=0, atol=tolerance)

@@ -31,7 +31,7 @@ def site(tmp_path_factory):
         str(out),
     ]
     # Notebooks draw inline, and train as users do: unoptimised programs take them three times as long.
-    unwanted = {"MPLBACKEND", "JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"}
+    unwanted = {"MPLBACKEND", "JAX_DISABLE_MOST_OPTIMIZATIONS"}
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     environment["PYTHONWARNINGS"] = "default"
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
