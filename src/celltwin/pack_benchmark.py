@@ -27,7 +27,7 @@ from celltwin import __version__, files
 from celltwin.benchmark import begin, logged
 from celltwin.data import datasets
 from celltwin.data.datasets import Dataset
-from celltwin.data.record import PackRecord
+from celltwin.data.record import SECONDS_PER_HOUR, PackRecord
 from celltwin.errors import CelltwinError
 from celltwin.evaluation import report
 from celltwin.experiment import of_records
@@ -40,6 +40,7 @@ from celltwin.models.pack_lstm import PackLstm
 from celltwin.packs import adapting, score, sensing, study
 from celltwin.packs.draw import Fault, Spread
 from celltwin.packs.log import PackLog, of_record
+from celltwin.physics.thermal_fit import fit_lump
 from celltwin.physics.thevenin import Thevenin
 
 log = logging.getLogger("celltwin")
@@ -293,19 +294,17 @@ def _string(
     cell, ratio = Thevenin.of(found.circuit), pack.cells_per_group
     capacity = ratio * found.circuit.capacity_ah
     rest = np.mean([one.known.voltage for one in sides["train"]], axis=0).astype(np.float32)
-    groups = len(rest)
+    plain = CircuitNetwork.create(cell, capacity)
+    charged = plain.rested_soc(jnp.asarray(rest), jnp.full(len(rest), 25.0, np.float32))
+    heat = _measured_heat(plain, np.asarray(charged), sides["train"])
 
     def circuits(kind: str) -> Any:
         sharing = "mean" if kind == "pack-mean" else "kirchhoff"
-        network: Any = CircuitNetwork.create(cell, capacity, sharing=sharing, hold=False)
-        network = eqx.tree_at(lambda n: n.log_resistance, network, jnp.asarray(-np.log(ratio), np.float32))
-        if kind in ("pack-told", "pack-graph"):
-            soc = network.rested_soc(jnp.asarray(rest), jnp.full(groups, 25.0, np.float32))
-            own = Own(jnp.zeros(groups, np.float32), jnp.zeros(groups, np.float32), soc)
-            network = eqx.tree_at(lambda n: n.own, network, own, is_leaf=lambda x: x is None)
-        return network
+        own = Own.of(charged) if kind in ("pack-told", "pack-graph") else None
+        network: Any = CircuitNetwork.create(cell, capacity, sharing=sharing, own=own, heat=heat, hold=False)
+        return eqx.tree_at(lambda n: n.log_resistance, network, jnp.asarray(-np.log(ratio), np.float32))
 
-    updates = 30 if quickly else 300
+    updates = 100 if quickly else 1000  # the sensor's offset is the last to settle
     plan = PackPlan(updates=updates, learning_rate=1e-2, every=updates, forget=0.0, averaging=0.98, temperature=0.1)
     few = plan.model_copy(update={"updates": updates // 5, "every": updates // 5, "learning_rate": 3e-3})
     made: dict[str, list[tuple[Any, Any]]] = {}
@@ -347,6 +346,20 @@ def _string(
         "uses_by": best,
         "cut_off_volt": low,
     }
+
+
+def _measured_heat(network: CircuitNetwork, soc: np.ndarray, logs: Sequence[PackLog]) -> list[float] | None:
+    """What heats and cools the groups of a string (as HEAT), by their logs, which start at `soc` [groups]."""
+    seen = []
+    for one in logs:
+        passed = np.cumsum(one.current * one.dt) / SECONDS_PER_HOUR / float(network.capacity.cell)
+        warm = np.where(np.isfinite(one.temperature), one.temperature, one.ambient[:, None])
+        curve = jax.vmap(jax.vmap(network.cell.ocv))
+        rested = curve(jnp.asarray(soc + passed[:, None], np.float32), jnp.asarray(warm, np.float32))
+        lost = one.current[:, None] * (one.voltage - np.asarray(rested))
+        seen.append((np.nan_to_num(lost), one.temperature, one.ambient, one.dt))
+    found = fit_lump(seen)
+    return None if found is None else [*found, float(network.heat.cell[2])]
 
 
 MIDDLE = (3.3, 4.1)  # V, between which most of a discharge passes

@@ -20,7 +20,7 @@ from celltwin.models.pack_graph import PackGraph, gather
 from celltwin.models.pack_lstm import PackLstm
 from celltwin.packs import score, study
 from celltwin.packs.draw import Fault, Order, Spread, demo_circuit, draw
-from celltwin.packs.log import Known, of_record, side_by_side
+from celltwin.packs.log import Known, PackLog, of_record, side_by_side
 from celltwin.physics.thevenin import Thevenin
 from celltwin.physics.topology import parse
 
@@ -237,13 +237,37 @@ def test_mean_even_and_kirchhoff_are_what_they_say():
 
 
 def test_own_cells_have_their_own_capacity_resistance_and_charge():
-    own = Own(jnp.log(jnp.array([1.0, 0.9, 1.0])), jnp.log(jnp.array([1.0, 1.0, 1.5])), jnp.array([0.8, 0.8, 0.7]))
+    alike = Own.of(jnp.array([0.8, 0.8, 0.7]))
+    own = replace(
+        alike,
+        log_capacity=jnp.log(jnp.array([1.0, 0.9, 1.0])),
+        log_resistance=jnp.log(jnp.array([1.0, 1.0, 1.5])),
+        offset=jnp.asarray(-2.0),
+    )
     network = CircuitNetwork.create(cell(), 5.0, own=own)
     known = Known(np.full(3, 4.0, "f4"), np.full(3, 25.0, "f4"), *np.full((2, 3), np.nan, "f4"))
     pack, state = network.bind(Wiring.of(parse("3s")), known)
     np.testing.assert_allclose(pack.capacity, [5.0, 4.5, 5.0], rtol=1e-6)
     np.testing.assert_allclose(pack.resistance, [1.0, 1.0, 1.5], rtol=1e-6)
     np.testing.assert_allclose(state.cells.charge.soc, [0.8, 0.8, 0.7], rtol=1e-6)
+    assert float(pack.unseen) == pytest.approx(-0.1)  # two hundredths of 5 A
+
+
+def test_logs_of_two_rates_tell_that_the_current_sensor_is_off():
+    """What a counter misses of the slow discharge is more than what it misses of the fast one."""
+    true = CircuitNetwork.create(cell(), 5.0, own=replace(Own.of(jnp.array([0.95, 0.9])), offset=jnp.asarray(-0.6)))
+    batches = []
+    for rate, steps in ((0.3, 360), (1.5, 80)):
+        current = np.full(steps, -5.0 * rate)
+        current[0] = 0.0
+        unknown = np.full((steps, 2), np.nan)
+        known = Known(np.full(2, 4.1), np.full(2, 25.0), *np.full((2, 2), np.nan))
+        blank = PackLog("", parse("2s"), logs()[0].cell, known, current, np.full(steps, 25.0), 30.0, unknown, unknown)
+        batches.append([replace(blank, name=str(rate), voltage=np.asarray(predict(true, [blank])[0].voltage, float))])
+    start = CircuitNetwork.create(cell(), 5.0, own=Own.of(jnp.array([0.95, 0.9])))
+    found = fit_packs(start, batches, [], PackPlan(updates=600, every=600, learning_rate=2e-2, forget=0.0)).model
+    assert float(found.own.offset) == pytest.approx(-0.6, abs=0.1)
+    assert root_mean_square(found, batches[0]) < 1.0 < root_mean_square(start, batches[0])
 
 
 def test_training_learns_and_an_interrupted_run_ends_where_a_whole_one_does(tmp_path):

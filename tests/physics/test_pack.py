@@ -264,6 +264,17 @@ def test_a_balancing_resistor_drains_its_cell():
     assert out.soc[-1, 1] == pytest.approx(0.6, abs=1e-6)
 
 
+def test_a_current_that_the_sensor_does_not_show_is_a_current():
+    drive = np.array([0.0, -2.0, -4.0, 1.0] * 10)
+    results = []
+    for current, unseen in ((drive + 0.3, 0.0), (drive, 0.3)):
+        pack = Pack.of("2s2p", model(), capacity_ah=2.0, unseen=unseen)
+        state, out = simulate_pack(pack, pack.init(0.8, 25.0), inputs(current, 25.0, 10.0))
+        results.append((out.voltage, out.soc, state.pack_current))
+    for shown, hidden in zip(*results, strict=True):
+        np.testing.assert_allclose(hidden, shown, atol=2e-6)
+
+
 def test_heat_flows_to_neighbours_and_none_is_lost():
     topology = parse("3s3p")
     insulated = Cooling.of(topology, 50.0, 0.0, 0.4)

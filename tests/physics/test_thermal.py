@@ -20,7 +20,7 @@ from celltwin.interface import Input, Start, inputs_of, run, simulate_records, s
 from celltwin.models.baselines import Hold
 from celltwin.physics.ocv import Ocv
 from celltwin.physics.thermal import Entropy, Temperatures, Thermal, ThermalTwin
-from celltwin.physics.thermal_fit import fit_thermal
+from celltwin.physics.thermal_fit import fit_lump, fit_thermal
 from celltwin.physics.thevenin import Thevenin
 from reference_operation import CELL, PlainCell, Simple, thermal_loop
 
@@ -310,6 +310,24 @@ def test_temperatures_that_were_not_measured_do_not_count():
     holes = np.where(np.arange(1500) % 3 == 0, record.temperature, np.nan)
     fit = fit_thermal([replace(record, temperature=holes), log(ONE, 2, samples=600)], Simple.of(), states=1)
     assert fit.thermal.values["surface_capacity"] == pytest.approx(43.0, rel=0.02)
+
+
+def test_a_lump_is_found_by_linear_least_squares():
+    logs = []
+    for watts, dt, steps in ((1.0, 10.0, 400), (9.0, 2.0, 300)):
+        heat, temperature, now = np.full((steps, 2), watts) * [1.0, 1.2], np.full((steps, 2), 22.0), np.full(2, 22.0)
+        for k in range(1, steps):
+            now = now + dt * (heat[k] - 0.4 * (now - 22.0)) / 900.0
+            temperature[k] = now
+        temperature[5:50, 0] = np.nan  # a sensor that fell silent
+        logs.append((heat, temperature, np.full(steps, 22.0), dt))
+    capacity, coolant = fit_lump(logs)
+    assert capacity == pytest.approx(900.0, rel=0.02)
+    assert coolant == pytest.approx(0.4, rel=0.05)
+    silent = [(heat, np.full_like(heat, np.nan), ambient, dt) for heat, _, ambient, dt in logs]
+    assert fit_lump(silent) is None
+    cooling = [(heat, 44.0 - temperature, ambient, dt) for heat, temperature, ambient, dt in logs]
+    assert fit_lump(cooling) is None
 
 
 def test_logs_that_tell_nothing_are_refused():

@@ -7,11 +7,12 @@
 
 All have one circuit, that of the cell type, and learn what the packs of a training set have in common: by how much
 their cells differ from the one in the laboratory, and how they are cooled. A string that is known from earlier logs has
-a capacity, a resistance and a state of charge for each cell, learned from them.
+a capacity, a resistance and a state of charge for each cell, and an offset of its current sensor, learned from them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -26,7 +27,8 @@ from celltwin.physics.network import Shared, Tree
 from celltwin.physics.pack import Cooling, Pack, PackState
 from celltwin.physics.topology import Topology
 
-HEAT = (60.0, 0.1, 0.1)  # J/K, W/K to the coolant and W/K to a neighbour of a 5 Ah cell, where training starts
+HEAT = (60.0, 0.1, 0.1)  # J/K, W/K to the coolant and W/K to a neighbour of a 5 Ah cell, where nothing was measured
+OFFSET = 0.01  # C, by which a current sensor may well be off: the unit of its offset
 NEAR = 0.1  # V^2, of the mean square by which logarithms of a circuit's tables move in training
 HALVINGS = 22  # of the state of charge that shows a voltage at rest
 
@@ -104,6 +106,13 @@ class Own(eqx.Module):
     log_capacity: Array
     log_resistance: Array
     soc: Array  # at the start, for a string that is always charged alike
+    offset: Array  # scalar, in OFFSET: current of the string beside what its sensor shows
+
+    @classmethod
+    def of(cls, soc: Array) -> Own:
+        """Cells that are alike but for their charge, and a sensor that is right: where learning begins."""
+        alike = jnp.zeros_like(soc)
+        return cls(alike, alike, soc, jnp.zeros((), soc.dtype))
 
 
 class CircuitNetwork(eqx.Module):
@@ -113,7 +122,8 @@ class CircuitNetwork(eqx.Module):
     capacity: Held  # Ah, nominal
     log_capacity: Array  # of a factor on it
     log_resistance: Array
-    log_heat: Array  # [3], relative to HEAT
+    heat: Held  # [3] of the cell, as HEAT
+    log_heat: Array  # [3], of factors on it
     own: Own | None
     before: Held | None  # the circuit as it was identified, which a trained one stays near
     sharing: Sharing = eqx.field(static=True)
@@ -129,13 +139,18 @@ class CircuitNetwork(eqx.Module):
         sharing: Sharing = "kirchhoff",
         told: bool = False,
         own: Own | None = None,
+        heat: Sequence[float] | None = None,
         hold: bool = True,
         newton: int = 1,
     ) -> CircuitNetwork:
+        """One to be trained. `heat` (J/K, W/K to the coolant, W/K to a neighbour) is that of the cell, if known."""
         zero = jnp.zeros((), np.float32)
         circuit = Held(cell) if hold else cell
         capacity, before = Held(jnp.asarray(capacity_ah, np.float32)), None if hold else Held(cell)
-        return cls(circuit, capacity, zero, zero, jnp.zeros(3, np.float32), own, before, sharing, told, newton)
+        if heat is None:
+            heat = [x * capacity_ah / 5.0 for x in HEAT]
+        known = Held(jnp.asarray(heat, np.float32))
+        return cls(circuit, capacity, zero, zero, known, jnp.zeros(3, np.float32), own, before, sharing, told, newton)
 
     @property
     def cell(self) -> Any:
@@ -163,14 +178,14 @@ class CircuitNetwork(eqx.Module):
         voltage, temperature = jnp.asarray(known.voltage), jnp.asarray(known.temperature)
         if soc is None:
             soc = self.rested_soc(voltage, temperature)
-        # A larger cell has more heat to hold and more surface to lose it by.
-        heat = jnp.exp(self.log_heat) * jnp.asarray(HEAT) * self.capacity.cell / 5.0
+        heat = jnp.exp(self.log_heat) * self.heat.cell
         pack = Pack(
             network=wiring.tree if self.sharing == "kirchhoff" else Even(wiring.tree),  # pyright: ignore[reportArgumentType]
             cell=self.cell,
             capacity=self.capacity.cell * jnp.exp(log_capacity) + 0.0 * voltage,
             resistance=jnp.exp(log_resistance) + 0.0 * voltage,
             leak=0.0 * voltage,
+            unseen=jnp.zeros(()) if self.own is None else OFFSET * self.own.offset * self.capacity.cell,
             cooling=Cooling(heat[0], heat[1], heat[2], wiring.pairs),
             own=False,
             leaks=False,
@@ -197,7 +212,7 @@ class CircuitNetwork(eqx.Module):
         total = 1e-4 * jnp.mean(self.log_heat**2)
         if self.own is not None:
             spread = [jnp.mean(x**2) for x in (self.own.log_capacity, self.own.log_resistance)]
-            total = total + 1e-4 * sum(spread)
+            total = total + 1e-4 * sum(spread) + 1e-6 * self.own.offset**2
         if self.before is not None:
             now, before = (
                 jnp.concatenate([x.ravel() for x in (c.log_resistance, c.log_tau, c.log_scale) if x is not None])

@@ -109,6 +109,7 @@ class Pack(eqx.Module):
     capacity: Array  # [cells] Ah
     resistance: Array  # [cells] factor on every overpotential
     leak: Array  # [cells] 1/ohm past the cell
+    unseen: Array  # A that flows into the pack beside what its sensor shows
     cooling: Cooling | None  # None: cells are at ambient
     own: bool = eqx.field(static=True)  # does each cell have a model of its own?
     leaks: bool = eqx.field(static=True)
@@ -125,6 +126,7 @@ class Pack(eqx.Module):
         contact: Any = 0.0,
         link: Any = 0.0,
         leak: Any = 0.0,
+        unseen: float = 0.0,
         cooling: Cooling | None = None,
         newton: int = NEWTON,
     ) -> Pack:
@@ -132,7 +134,7 @@ class Pack(eqx.Module):
 
         Numbers are for all cells, arrays [cells] for each: capacity in Ah, `resistance` as a factor, `contact` in ohm
         in series with the cell, `leak` in 1/ohm across it; `link` in ohm is in series with each group. In a netlist,
-        contacts and links are its own resistors.
+        contacts and links are its own resistors. `unseen` is the current in A that a sensor which is off does not show.
 
         Raises CelltwinError for wiring that is none, models that differ in form, and values that make no sense.
         """
@@ -157,6 +159,7 @@ class Pack(eqx.Module):
                 raise CelltwinError(f"{name} of a pack", got=float(value.min()), expected="positive numbers")
             values.append(jnp.asarray(value))
         model = jax.tree.map(lambda *x: jnp.stack(x), *models) if own else models[0]
+        values.append(jnp.asarray(unseen, np.float32))
         return cls(network, model, *values, cooling=cooling, own=own, leaks=bool(np.any(leak)), newton=newton)
 
     @property
@@ -180,6 +183,7 @@ class Pack(eqx.Module):
         return PackState(states, zero, jnp.zeros(self.network.packs, dtype), temperature)
 
     def step(self, state: PackState, u: PackInput) -> tuple[PackState, PackOutput]:
+        u = u._replace(current=u.current + self.unseen)
         ambient = u.ambient if u.ambient.shape == (self.cells,) else self.network.cells_of_packs(u.ambient)
         warm = ambient if self.cooling is None else state.temperature
         # At the terminals, to begin with: as before, and the change as it would be shared among equals.

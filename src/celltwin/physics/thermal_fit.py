@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, nnls
 
 from celltwin.data.record import Record
 from celltwin.errors import CelltwinError
@@ -125,6 +125,26 @@ def fit_thermal(
                 notes.append("the surface shows no core: one heat capacity explains it as well")
                 found = lump
     return _report(found, data, known, ambients, notes)
+
+
+def fit_lump(logs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, float]]) -> tuple[float, float] | None:
+    """Heat capacity (J/K) and way of heat to the ambient (W/K) of cells that are a lump each, by linear least squares.
+
+        C (T - T_0) = int P dt - K int (T - T_ambient) dt
+
+    Each log is heat P (W) and measured temperature (degC), [time, cells], ambient (degC) [time], and the length of its
+    even steps in s. None where no temperature was measured, or none rose with its heat.
+    """
+    rows, right = [], []
+    for heat, temperature, ambient, dt in logs:
+        known = np.isfinite(temperature) & np.isfinite(temperature[0])
+        away = np.where(known, temperature - ambient[:, None], 0.0)
+        rows.append(np.stack([(temperature - temperature[0])[known], (np.cumsum(away, axis=0) * dt)[known]], axis=1))
+        right.append((np.cumsum(heat, axis=0) * dt)[known])
+    if not any(map(len, right)):
+        return None
+    capacity, coolant = nnls(np.concatenate(rows), np.concatenate(right))[0]
+    return (float(capacity), float(coolant)) if capacity > 0.0 else None
 
 
 def _collect(records: Sequence[Record], circuit: Any, entropy: Entropy | None) -> tuple[_Data, list[float]]:
