@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -353,6 +354,17 @@ def test_a_temperature_that_was_not_measured_is_named(run, cell, log, tmp_path):
         path.replace(tmp_path / "blind.csv")
 
 
+def test_records_that_hardly_begin_full_are_named(run, cell, dataset_folder, tmp_path):
+    whole = tmp_path / "whole"
+    shutil.copytree(dataset_folder, whole)
+    assert "is taken as full" not in run("evaluate", cell, whole)[2]
+    described = whole / "dataset.toml"  # of cells whose window reaches far beyond what these show at their start
+    described.write_text(described.read_text(encoding="utf-8").replace("[2.5, 4.3]", "[2.5, 6.0]"), encoding="utf-8")
+    status, _, errors = run("evaluate", cell, whole)
+    assert status == 0, errors
+    assert "is taken as full at its first sample" in " ".join(errors.split())
+
+
 def test_simulate_writes_the_band_of_a_twin_that_has_one(run, twins, log, drives, tmp_path):
     record = drives["25degC", "LA92"]
     error = np.abs(twins["thevenin"].simulate(record).voltage - record.voltage)
@@ -423,11 +435,21 @@ def test_simulate_refuses(refused, cell, log, negated, tmp_path):
     assert "no such file" in refused("simulate", cell, "none.csv", "--out", "o.parquet")
     assert "is a folder" in refused("simulate", cell, ".", "--out", "o.parquet")
     assert "/proc/none" in refused("simulate", cell, log, "--out", "/proc/none/o.parquet")
+    assert "would overwrite the log" in refused("simulate", cell, log, "--out", log)
     assert "--current-sign discharge" in refused("simulate", cell, negated, "--out", "o.parquet")
     lines = log.read_text().splitlines()
     (tmp_path / "loaded.csv").write_text("\n".join([lines[0], *lines[30:]]))
     assert "initial SOC of 'loaded' is unknown" in refused("simulate", cell, "loaded.csv", "--out", "o.parquet")
     assert not (tmp_path / "o.parquet").exists()
+
+
+def test_a_twin_that_says_nothing_finite_is_refused(refused, twins, dataset_folder, log, tmp_path):
+    circuit = twins["thevenin"]
+    lost = replace(circuit, model=replace(circuit.model, log_tau=np.nan * circuit.model.log_tau))
+    path = lost.save(tmp_path / "lost.twin")
+    assert "says nothing that is finite" in refused("simulate", path, log, "--out", "o.parquet", "--initial-soc", 0.9)
+    assert not (tmp_path / "o.parquet").exists()
+    assert "says nothing that is finite of LA92" in refused("evaluate", path, dataset_folder)
 
 
 # --- inspect -------------------------------------------------------------------------------------------------------

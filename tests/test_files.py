@@ -156,6 +156,28 @@ def test_a_damaged_file_is_refused(tmp_path, how):
             read(path)
 
 
+def test_numbers_that_are_not_those_saved_are_refused(tmp_path):
+    path = tmp_path / "tree"
+    files.save_tree(path, TREE, {})
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(CelltwinError, match=r"damaged; got: numbers that are not those that were saved"):
+        files.load_tree(path, zeros())
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file.csv").write_text("x")
+    (tmp_path / "folder.csv").mkdir()
+    for path, why in (("folder.csv", "a folder of that name"), ("file.csv/inside.csv", "File exists")):
+        for refuse in (files.check_target, files.check_table, lambda p: files.write_text(p, "y")):
+            with pytest.raises(CelltwinError, match=rf"cannot write .*{why}"):
+                refuse(tmp_path / path)
+    with pytest.raises(CelltwinError, match=r"cannot write /proc/none\.txt"):
+        files.write_text("/proc/none.txt", "y")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file.csv", "folder.csv"]
+
+
 @pytest.mark.parametrize("header", [None, {}, {"about": "{"}, {"format": "pt"}])
 def test_a_foreign_file_is_refused(tmp_path, header):
     save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "other.safetensors", header)

@@ -7,11 +7,13 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import jax
+import numpy as np
 import pooch
 import typer
 import typer.core
@@ -74,9 +76,8 @@ class _Commands(typer.core.TyperGroup):
             err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
             _leave(BAD_INPUT)
         except OSError as error:
-            if error.filename is None:
-                raise
-            err.print(f"[bold red]error:[/] {escape(f'{error.filename}: {error.strerror}')}", soft_wrap=True)
+            what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+            err.print(f"[bold red]error:[/] {escape(what)}", soft_wrap=True)
             _leave(BAD_INPUT)
         except (KeyboardInterrupt, training.Interrupted):
             err.print("interrupted; fit and benchmark go on where they stopped with the same --out and --resume")
@@ -125,6 +126,7 @@ Adapt = Annotated[
     typer.Option(
         "--adapt",
         metavar="MINUTES",
+        min=0.0,
         help="First find capacity, resistance and charge of this very cell from its first minutes; scored on the rest.",
     ),
 ]
@@ -299,6 +301,8 @@ def evaluate(
 ) -> None:
     """Score a twin on whole cycles, per cycle and ambient: a simulation in closed loop, or an estimator that knows no
     state of charge at its start."""
+    if json_file is not None and str(json_file) != "-":
+        files.check_target(json_file)
     one = twin.load(twin_file)
     dataset = datasets.load(data)
     records = dataset.select(cycles or dataset.patterns(split)["test"])
@@ -319,6 +323,7 @@ def evaluate(
         raise CelltwinError("--adapt and --fault do not go together", got="both", fix="leave one of them out")
     else:
         rows = protocol.evaluate_adapted(one, records, 60.0 * adapt)
+    _refuse_divergence(one, twin_file, rows)
     result = {"task": one.task, "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
     if json_file is not None and str(json_file) == "-":
         typer.echo(json.dumps(files.plain(result), indent=1))
@@ -357,6 +362,7 @@ def simulate(
         out.print(str(found))
     judged = record if adapt is None else adaptation.rest_of(record, 60.0 * adapt)
     row = protocol.evaluate(one, [judged])[0]
+    _refuse_divergence(one, twin_file, [row])
     files.write_table(out_file, record.table(protocol.columns(row)))
     held = (
         f"{100 * row['coverage']:.1f} % within the {100 * one.bands.level:g} % band (± {row['half_width']:.1f} mV), "
@@ -485,6 +491,8 @@ def _twin_and_log(
 ) -> tuple[twin.Twin, Record]:
     """A twin that says what is asked, and a log of its cell. Raises CelltwinError where an option is wrong."""
     files.check_table(out_file)
+    if out_file.exists() and file.exists() and out_file.samefile(file):
+        raise CelltwinError("the result would overwrite the log", got=out_file, fix="give --out another name")
     if initial_soc is not None and not 0.0 <= initial_soc <= 1.0:
         raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")
     one = twin.load(twin_file)
@@ -496,6 +504,19 @@ def _twin_and_log(
     for text in record.notes:
         note(text)
     return one, replace(record, cell=one.cell)
+
+
+def _refuse_divergence(one: twin.Twin, twin_file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Raises CelltwinError where a twin says what is not finite: one that was damaged, or never learned anything."""
+    for row in rows:
+        said = np.asarray(row["output"].voltage if one.task == "voltage" else row["output"].soc)
+        if not np.isfinite(said[-1]):
+            raise CelltwinError(
+                f"{twin_file} says nothing that is finite of {row['cycle']}",
+                got=f"{said[-1]} at its last sample",
+                expected="a voltage" if one.task == "voltage" else "a state of charge",
+                fix="take a whole copy of the twin, or train it again",
+            )
 
 
 def _faults(given: list[str]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from celltwin.data.record import Record
 from celltwin.data.sheets import count
 from celltwin.errors import CelltwinError
+from celltwin.learning.tasks import typical_drop
 
 # A pipe or a log file has no width of its own; tables need about this.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -30,14 +31,23 @@ def note(text: str) -> None:
 
 
 def note_doubts(records: Iterable[Record]) -> None:
-    """Say what of these records is taken for granted: the current through a gap, a temperature nobody measured."""
+    """Say what of these records is taken for granted: a full cell at the start, the current through a gap, a
+    temperature nobody measured."""
     records = list(records)
+    for record in records:
+        if _hardly_full(record):
+            note(
+                f"{record.label} is taken as full at its first sample, which shows {record.voltage[0]:.3f} V: "
+                "its state of charge there belongs into [records] initial_soc"
+            )
     unmeasured = [record for record in records if not np.isfinite(record.temperature).any()]
     for known, stands_in in ((True, "the ambient stands in for it"), (False, "25 °C is assumed")):
         some = [record.label for record in unmeasured if np.isfinite(record.ambient_degC) == known]
         if some:
             which = some[0] if len(some) == 1 else f"{len(some)} records, {some[0]} the first,"
-            note(f"no temperature in {which}: {stands_in} (--column temperature=HEADER names a column)")
+            how = "--column temperature=HEADER names a column"
+            how += "" if known else ", a folder such as 25degC or [records] ambient_degC the ambient"
+            note(f"no temperature in {which}: {stands_in} ({how})")
     for record in records:
         if len(record.gaps):
             longest = float(record.dt[record.gaps].max())
@@ -45,6 +55,19 @@ def note_doubts(records: Iterable[Record]) -> None:
                 f"{record.label} has {count(len(record.gaps), 'gap')} of up to {longest:.0f} s: "
                 "its charge is uncertain after them"
             )
+
+
+EMPTIER = 0.7  # of a cell's window from below: what a full cell is hardly under, once its load is allowed for
+
+
+def _hardly_full(record: Record) -> bool:
+    """Is a record said to begin full whose first voltage is far from that?"""
+    if record.cell is None or not record.initial_soc > 0.99 or not np.isfinite(record.voltage[0]):
+        return False
+    low, high = record.cell.voltage_limits_volt
+    load = -float(record.current[0]) / record.cell.reference_capacity_ah
+    drop = 2.0 * typical_drop(float(record.filled_temperature[0])) * max(load, 0.0)  # twice, as cells differ
+    return float(record.voltage[0]) + drop < low + EMPTIER * (high - low)
 
 
 # --- which records, and which of them train ---------------------------------------------------------

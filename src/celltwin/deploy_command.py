@@ -20,7 +20,7 @@ from celltwin.data import importers
 from celltwin.data.columns import Told
 from celltwin.data.record import TIME, Record
 from celltwin.deploy import c, fmu, native, onnx, stream
-from celltwin.deploy.stream import Sample, Stream
+from celltwin.deploy.stream import Sample, Stream, believable
 from celltwin.errors import CelltwinError
 from celltwin.twin import Twin
 
@@ -86,6 +86,12 @@ def compared(one: Twin, record: Record, precision: str = "single", weights: str 
         python, unit, scale = one.simulate(record).voltage, "mV", 1e3
     said = compiled.run(compiled.begin(start), inputs)[:, 0]
     apart = scale * np.abs(said - np.asarray(python))
+    if not np.isfinite(apart).all():
+        raise CelltwinError(
+            f"the twin says nothing that is finite of {record.name}",
+            got=f"{np.count_nonzero(~np.isfinite(apart))} of {len(record)} answers that are not",
+            fix="take a whole copy of the twin, or train it again",
+        )
     return (
         f"{record.name}: C ({precision}, weights {weights}) and Python are {apart.max():.2g} {unit} apart at most, "
         f"{apart.mean():.2g} on average, over {len(record)} samples"
@@ -129,13 +135,21 @@ def stream_(
         running.resume(snapshot)
         note(f"going on after {running.time:.3f} s, where {snapshot} stands")
     try:
-        with _samples(source, format, follow, sign, told, dbc, signals) as all_:
+        with _samples(source, format, follow, sign, told, dbc, signals) as raw:
+            all_ = believable(raw)
             first = list(itertools.islice(all_, 1))  # what cannot be read is refused before anything is written
             with _answers(out_file, format, running) as answer:
                 _run(running, itertools.chain(first, all_), answer, snapshot, every)
     finally:
         if snapshot is not None:
             running.save(snapshot)
+    if running.unclear and not math.isfinite(running.time):
+        raise CelltwinError(
+            "no sample of the stream has a time that is understood",
+            got=f"{running.unclear} samples without",
+            expected="seconds, or a date and time as 2026-03-01T12:00:00",
+            fix="--column time=HEADER names another column; celltwin estimate reads what else there is from a file",
+        )
     if running.late or running.unclear:
         note(f"left out: {running.late} samples not later than the one before, {running.unclear} without a time")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,17 +28,40 @@ Tree = TypeVar("Tree")
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not."""
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when not.
+
+    Raises CelltwinError where the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_target(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_target(path: str | Path) -> None:
+    """Make the folder of a file. Raises CelltwinError where the file cannot be written: before the work it is for."""
+    path = Path(path)
+    if path.is_dir():
+        raise _unwritable(path, "a folder of that name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, f"{error.filename}: {error.strerror}") from error
+
+
+def _unwritable(path: Path, got: str) -> CelltwinError:
+    return CelltwinError(
+        f"cannot write {path}", got=got, expected="a file in a folder that can be written to", fix="name another path"
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -60,7 +84,8 @@ def write_table(path: str | Path, table: pa.Table) -> None:
 
 
 def check_table(path: str | Path) -> None:
-    """Raises CelltwinError where `write_table` would refuse the name: before the work that makes the table."""
+    """Raises CelltwinError where `write_table` would refuse the path: before the work that makes the table."""
+    check_target(path)
     if Path(path).suffix not in (".parquet", ".csv"):
         raise CelltwinError(
             "a table is saved as parquet or csv", got=str(path), expected="a name that ends in .parquet or .csv"
@@ -107,8 +132,18 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
 def save_tree(path: str | Path, tree: Any, about: dict[str, Any]) -> None:
     """Write the arrays of a pytree and a JSON-able description into one safetensors file, atomically."""
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named_leaves(tree).items()}
+    header = {"about": json.dumps(plain(about)), "digest": _digest(arrays)}
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors_bytes(arrays, {"about": json.dumps(plain(about))}))
+        temporary.write_bytes(safetensors_bytes(arrays, header))
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of names and bytes of arrays."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(name.encode())
+        total.update(arrays[name].tobytes())
+    return total.hexdigest()
 
 
 def load_about(path: str | Path) -> dict[str, Any]:
@@ -119,12 +154,16 @@ def load_about(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CelltwinError(f"there is no file {path}", fix="check the path") from error
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CelltwinError(
-            f"{path} is not a file of celltwin, or is damaged",
-            got=f"{type(error).__name__}: {error}",
-            expected="a safetensors file with a celltwin header",
-            fix="take a whole copy of the file",
-        ) from error
+        raise _damaged(path, "a folder" if Path(path).is_dir() else f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(path: str | Path, got: str) -> CelltwinError:
+    return CelltwinError(
+        f"{path} is not a file of celltwin, or is damaged",
+        got=got,
+        expected="a safetensors file with a celltwin header",
+        fix="take a whole copy of the file",
+    )
 
 
 def load_tree(path: str | Path, like: Tree) -> Tree:
@@ -133,6 +172,9 @@ def load_tree(path: str | Path, like: Tree) -> Tree:
     wanted = _named_leaves(like)
     with safe_open(str(path), "numpy") as file:
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest = (file.metadata() or {}).get("digest")
+    if digest is not None and digest != _digest(held):  # files of before have none
+        raise _damaged(path, "numbers that are not those that were saved")
     different = sorted(set(wanted) ^ set(held)) or [n for n, leaf in wanted.items() if np.shape(leaf) != held[n].shape]
     if different:
         raise CelltwinError(

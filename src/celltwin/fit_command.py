@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from celltwin import experiment, jobs, models, twin
+from celltwin import experiment, files, jobs, models, twin
 from celltwin.console import Data, Folds, SplitName, note, note_doubts, out
 from celltwin.data import datasets, splits
 from celltwin.data.splits import Split
@@ -51,6 +51,7 @@ def fit(
     chain = jobs.chain(model)
     sources = jobs.bases_of(twin.load(source_file), model) if source_file else [None] * len(chain)
     path = out_file or Path(f"{dataset.name}-{model}.twin")
+    files.check_target(path)
     if config is not None and family.plan is None:
         raise CelltwinError(f"{model} needs no training", got=f"--config {config}", fix="leave --config out")
     overrides = experiment.plan_changes(config) if config else {}

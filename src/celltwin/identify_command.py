@@ -131,10 +131,8 @@ def _outputs(out_file: Path, twin_file: Path | None, page_file: Path | None) -> 
     paths = (out_file, twin_file or out_file.with_suffix(".twin"), page_file or out_file.with_suffix(".html"))
     if len(set(paths)) < len(paths):
         raise CelltwinError("--out, --twin and --report name one file twice", got=", ".join(map(str, paths)))
-    for path in paths:  # said now and not after the work is done
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise CelltwinError(f"{path} is a folder", expected="the name of a file")
+    for path in paths:
+        files.check_target(path)
     return paths
 
 

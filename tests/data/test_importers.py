@@ -554,7 +554,18 @@ def test_sign_of_any_cell(resistance, noise, scale, seed):
 
 
 @pytest.mark.parametrize(
-    ("folder", "ambient"), [("25degC", 25.0), ("n10degC", -10.0), ("-10degC", -10.0), ("data", np.nan)]
+    ("folder", "ambient"),
+    [
+        *(
+            ("25degC", 25.0),
+            ("n10degC", -10.0),
+            ("-10degC", -10.0),
+            ("minus10degC", -10.0),
+            ("25 °C", 25.0),
+            ("T25", 25.0),
+        ),
+        *(("T-10", -10.0), ("-10C", -10.0), ("n7.5C", -7.5), ("data", np.nan), ("2C", np.nan), ("25", np.nan)),
+    ],
 )
 def test_ambient_from_the_folder(write, folder, ambient):
     path = write(text(COLUMNS), f"{folder}/US06.csv")
@@ -563,6 +574,22 @@ def test_ambient_from_the_folder(write, folder, ambient):
     np.testing.assert_equal(record.ambient_degC, ambient)
     assert record.name == "US06"
     assert load(path, ambient_degC=5.0, name="other").label == "other 5degC"
+
+
+def test_a_current_in_two_columns_is_one(write):
+    charging = np.where(CURRENT > 0, CURRENT, 0.0)
+    for turned in (1.0, -1.0):  # discharge logged as a size, or below zero
+        discharging = turned * np.where(CURRENT < 0, -CURRENT, 0.0)
+        both = {"Charge Current (A)": charging, "Discharge Current (mA)": 1e3 * discharging}
+        examined = examine(write(text(COLUMNS | both).replace("Current (A),", "Nothing (x),", 1)))
+        assert_same(examined.record)
+        assert "took 'Charge Current (A)' less 'Discharge Current (mA)' for the current" in examined.record.notes
+    cells = {name: [f"{x:g}" if x else "" for x in column] for name, column in both.items()}
+    assert_same(load(write(text({k: COLUMNS[k] for k in ("Time (s)", "Voltage (V)")} | cells))))
+    # A signed current is preferred, and one direction alone is no role: it is a column in A like any other.
+    assert_same(load(write(text(COLUMNS | {k: 0.0 * v for k, v in both.items()}))))
+    alone = {"Time (s)": TIME, "Voltage (V)": VOLTAGE, "Discharge Current (A)": CURRENT}
+    assert_same(load(write(text(alone))))
 
 
 def test_ocv_table(write):

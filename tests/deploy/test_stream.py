@@ -161,6 +161,23 @@ def test_csv_may_have_a_preamble_semicolons_and_decimal_commas():
         next(stream.from_csv(itertools.chain(lines, itertools.repeat("2;1,5;3699,0;-1,5\n"))))
 
 
+def test_a_time_may_be_a_date_with_or_without_a_zone():
+    header, rest = "Timestamp;U[V];I[A]", ";3.7;-1"
+    moments = ["2026-03-29T00:59:59Z", "2026-03-29 01:00:00.5", "2026-03-29T03:00:01+02:00", "yesterday"]
+    samples = list(stream.from_csv([header, *(moment + rest for moment in moments)]))
+    times = np.array([sample.time for sample in samples])
+    np.testing.assert_allclose(times - times[0], [0.0, 1.5, 2.0, np.nan])
+
+
+def test_a_unit_that_no_cell_has_is_told_from_a_faulty_sensor():
+    fine, millivolt, kelvin = Sample(0.0, 3.7, 0.0, 25.0), Sample(0.0, 3700.0, 0.0, 25.0), Sample(0.0, 3.7, 0.0, 297.0)
+    faulty = [millivolt] * 9 + [fine] + [kelvin] * 20
+    assert list(stream.believable(faulty)) == faulty
+    for strange, fix in ((millivolt, r"voltage='HEADER \[mV\]'"), (kelvin, r"temperature='HEADER \[K\]'")):
+        with pytest.raises(CelltwinError, match=rf"is in another unit.*{fix}"):
+            list(stream.believable([strange] * 10))
+
+
 def test_json_lines_may_leave_sensors_out():
     lines = ['{"time_s": 0, "voltage_volt": 3.7, "current_ampere": 1}', "", '{"time_s": 1, "voltage_volt": null}']
     first, second = stream.from_json(lines)
@@ -282,6 +299,12 @@ def test_wrong_options_are_refused(observer, tmp_path):
         assert "error:" in printed
     assert run("stream", observer, text="a,b\n1,2\n")[0] == 2
     assert run("export", observer, "--to", "rust", "--out", tmp_path)[0] == 2
+
+
+def test_a_stream_without_a_time_that_is_understood_is_refused(observer):
+    status, printed = run("stream", observer, text="\n".join([HEADER, "noon,3.7,-1,25", "later,3.7,-1,25"]))
+    assert status == 2
+    assert "no sample of the stream has a time that is understood; got: 2 samples without" in " ".join(printed.split())
 
 
 def test_export_checks_itself_against_a_log(observer, journey, tmp_path):

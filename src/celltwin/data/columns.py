@@ -76,6 +76,11 @@ _NAMES = {
         "current cellcurrent batterycurrent measuredcurrent currentmeasured i amps amp icell ibat ibatt battcurrent "
         "stringcurrent packcurrent strom zellstrom batteriestrom 电流",
     ),
+    "charging": ("current", "chargecurrent chargingcurrent currentcharge currentcharging ladestrom 充电电流"),
+    "discharging": (
+        "current",
+        "dischargecurrent dischargingcurrent currentdischarge currentdischarging entladestrom 放电电流",
+    ),
     "temperature": (
         "temperature",
         "temperaturet1 surfacetemperaturet1 surfacetemperature celltemperature celltemp batterytemperature "
@@ -109,6 +114,7 @@ _SENSOR = re.compile(r"(?:surface|sensor)?(?:temperature|temp)([a-z]?\d+)")
 _WITH_UNIT = re.compile(r"\s*~?(.+?)\s*(?:[(\[{]\s*(.*?)\s*[)\]}]|/\s*([^/]+?))\s*(?:[._]?\d+)?\s*")
 
 REQUIRED = ("time", "voltage", "current")
+BOTH_WAYS = frozenset(("charging", "discharging"))  # a current in two columns; one alone is no role
 EXAMPLE_UNIT = {"time": "s", "voltage": "mV", "current": "A", "charge": "Ah", "temperature": "degC"}
 TOLD, UNNAMED = -1, 1000  # rank of a column that somebody named, and of one that its unit alone tells
 
@@ -151,6 +157,13 @@ def _role(name: str, unit: str) -> tuple[str, str, int] | None:
     return _ROLES.get(name.lower())
 
 
+def _roles_of(split: Sequence[tuple[str, str]]) -> list[tuple[str, str, int] | None]:
+    """Role, dimension and rank of each of a file's columns."""
+    found = [_role(*each) for each in split]
+    whole = {match[0] for match in found if match} >= BOTH_WAYS
+    return [match if whole or not match or match[0] not in BOTH_WAYS else None for match in found]
+
+
 def _conversion(dimension: str, unit: str) -> tuple[float, float] | None:
     """Factor and offset of a unit; units of clock times ("hh:mm:ss", "AM/PM") are left to the cells."""
     if (
@@ -166,11 +179,15 @@ Told = Mapping[str, str | Sequence[str]] | None  # header by role, or several of
 
 
 def roles_in(headers: Iterable[str], told: Told = None) -> set[str]:
-    """Roles that a line of headers names, that somebody told, or that the unit of a single column tells."""
+    """Roles that a line of headers names, that somebody told, or that the unit of a single column tells.
+
+    The time of a step serves where there is no other, and a current in two columns, one for each way, is one.
+    """
     headers = list(headers)
     split = [split_header(header) for header in headers]
     somebody = {role: found[0] for role, names in (told or {}).items() if (found := _place(headers, names))}
-    return {match[0] for each in split if (match := _role(*each))} | set(_told_by_unit(split, somebody)) | set(somebody)
+    roles = {match[0] for match in _roles_of(split) if match} | set(_told_by_unit(split, somebody)) | set(somebody)
+    return roles | ({"time"} if "step_time" in roles else set()) | ({"current"} if roles >= BOTH_WAYS else set())
 
 
 def check_told(told: Told) -> None:
@@ -223,10 +240,10 @@ def _place(headers: Sequence[str], wanted: str | Sequence[str]) -> tuple[int, st
 
 def _told_by_unit(split: Sequence[tuple[str, str]], somebody: Mapping[str, int]) -> dict[str, int]:
     """Voltage and current where no name tells them: the place of the one column without a role in such a unit."""
-    named = [_role(*each) for each in split]
+    named = {match[0] for match in _roles_of(split) if match}
     told: dict[str, int] = {}
     for role in ("voltage", "current"):
-        if role in somebody or any(match and match[0] == role for match in named):
+        if role in somebody or role in named or (role == "current" and named >= BOTH_WAYS):
             continue
         places = _places_in_unit(role, split, somebody)
         if len(places) == 1:
@@ -237,8 +254,8 @@ def _told_by_unit(split: Sequence[tuple[str, str]], somebody: Mapping[str, int])
 def _places_in_unit(role: str, split: Sequence[tuple[str, str]], somebody: Mapping[str, int]) -> list[int]:
     return [
         place
-        for place, (name, unit) in enumerate(split)
-        if _role(name, unit) is None
+        for place, ((name, unit), match) in enumerate(zip(split, _roles_of(split), strict=True))
+        if match is None
         and place not in somebody.values()
         and unit.lower() in UNITS[role]
         and not _GROUP.fullmatch(name.lower())
@@ -262,6 +279,7 @@ def recognise(headers: Sequence[str], units: Sequence[str] = (), told: Told = No
         return unit.lower()
 
     refuse_missing(headers, told)
+    roles = _roles_of([(name, unit_of(index)) for index, (name, _) in enumerate(split)])
     somebody: dict[str, int] = {}
     for role, names in (told or {}).items():
         index, added = _place(headers, names) or (0, "")
@@ -282,7 +300,7 @@ def recognise(headers: Sequence[str], units: Sequence[str] = (), told: Told = No
         if index in somebody.values():
             continue
         name, unit = split[index][0], unit_of(index)
-        matches = [_role(name, unit)]
+        matches = [roles[index]]
         if group := _GROUP.fullmatch(name.lower()):
             matches.append(("group", "voltage", _order(group[1])))
         if sensor := _SENSOR.fullmatch(name.lower()):
@@ -379,7 +397,8 @@ def seconds(cells: pa.Array, factor: float = 1.0) -> np.ndarray:
         return cells.cast(pa.duration("us")).cast(pa.int64()).to_numpy(zero_copy_only=False) * 1e-6
     time = numbers(cells)
     if not pa.types.is_string(cells.type) or 2 * np.count_nonzero(np.isfinite(time)) >= len(time):
-        return _from_first(time * factor) if np.nanmedian(time * factor) > 1e8 else time * factor
+        known = time[np.isfinite(time)] * factor
+        return _from_first(time * factor) if known.size and np.median(known) > 1e8 else time * factor
     text = pc.replace_substring(pc.utf8_trim_whitespace(cells), ",", ".")
     readings = (_durations(text, _DURATION), _durations(text, _SHORT), _timestamps(text))
     return max(readings, key=lambda reading: np.count_nonzero(np.isfinite(reading)))

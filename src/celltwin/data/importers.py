@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from celltwin.data import repair
 from celltwin.data.columns import (
+    BOTH_WAYS,
     UNNAMED,
     Column,
     Told,
@@ -297,13 +298,15 @@ def _count_and_notes(n: int, notes: list[str]) -> str:
     return "; ".join([f"{n} usable rows", *notes])
 
 
-ROLES = ("time", "voltage", "current", "temperature", "ambient", *repair.COUNTERS)
+ROLES = ("time", "voltage", "current", "charging", "discharging", "temperature", "ambient", *repair.COUNTERS)
 
 
 def _chosen(sheet: Sheet, told: Told) -> Chosen:
     """Role and column of all that is read of a sheet: one of each role, but every cell group and sensor."""
     found = recognise(sheet.headers, sheet.units, told)
     found["time"] = found.get("time") or found.get("step_time") or []
+    if found.get("current"):
+        found = {role: columns for role, columns in found.items() if role not in BOTH_WAYS}
     groups = found.get("group", [])
     sensors = found.get("sensor", []) if len(groups) > 1 else []
     sensors = [column for column in sensors if "sensor" in column.header.lower()] or sensors
@@ -335,12 +338,21 @@ def _rows(sheet: Sheet, chosen: Chosen) -> tuple[repair.Rows, list[str]]:
     ]
     rows = {role: read(column) for role, column in best.items() if role != "time"}
     rows["time"] = seconds(cells[best["time"].index], best["time"].factor)
+    if rows.keys() >= BOTH_WAYS:
+        rows["current"] = _both_ways(rows.pop("charging"), rows.pop("discharging"))
+        notes.append(f"took '{best['charging'].header}' less '{best['discharging'].header}' for the current")
     if len(groups) > 1:
         rows["group"] = np.column_stack([read(column) for column in groups])
         rows["sensor"] = np.column_stack([read(column) for column in sensors]) if sensors else rows["group"][:, :0]
     if mode:
         rows["mode"] = np.asarray(cells[mode[0].index].cast(pa.string()).to_pylist(), dtype=object)
     return rows, notes
+
+
+def _both_ways(charging: np.ndarray, discharging: np.ndarray) -> np.ndarray:
+    """Current, positive on charge, from its size in either direction; a column is empty while the other counts."""
+    idle = np.isnan(charging) & np.isnan(discharging)
+    return np.where(idle, np.nan, np.abs(np.nan_to_num(charging)) - np.abs(np.nan_to_num(discharging)))
 
 
 def _numeric(cells: pa.Array) -> bool:
@@ -410,11 +422,22 @@ def _checked_sign(record: Record, current_sign: str | None) -> Record:
 
 
 def ambient_from_path(path: str | Path) -> float:
-    """Ambient in degC that the parent folder's name gives ("25degC", "n10degC", "-10degC"); NaN if none."""
-    match = re.fullmatch(r"([n-]?)(\d+(?:\.\d+)?)\s*deg_?C", Path(path).parent.name, re.IGNORECASE)
+    """Ambient in degC that the parent folder's name gives ("25degC", "n10degC", "-10C", "T25"); NaN if none.
+
+    "2C" and "25" are none: a rate, and a number of anything.
+    """
+    name = Path(path).parent.name
+    below = r"(?:n|m|minus|[-−])_?"
+    match = re.fullmatch(
+        rf"(?:T_?)?({below})?(\d+(?:\.\d+)?)\s*_?(?:deg|°)_?C?|({below})(\d+(?:\.\d+)?)\s*_?C"
+        rf"|T_?({below})?(\d+(?:\.\d+)?)(?:_?C)?",
+        name,
+        re.IGNORECASE,
+    )
     if match is None:
         return float("nan")
-    return -float(match[2]) if match[1] else float(match[2])
+    sign, number = next((match[i], match[i + 1]) for i in (1, 3, 5) if match[i + 1])
+    return -float(number) if sign else float(number)
 
 
 def _ambient(path: Path, rows: repair.Rows, given: float | None) -> float:

@@ -95,8 +95,6 @@ def find_header(lines: list[str], told: Told = None) -> tuple[int, str, set[str]
             if separator not in line:
                 continue
             roles = roles_in(split(line, separator), told)
-            if "step_time" in roles:
-                roles.add("time")
             if roles.issuperset(REQUIRED):
                 return number, separator, roles
             if len(roles) > len(best[2]):
@@ -123,7 +121,6 @@ def read_text(path: Path, told: Told = None, headers: list[str] | None = None) -
 
 def _require(path: Path, names: list[str], told: Told) -> None:
     roles = roles_in(names, told)
-    roles = roles | ({"time"} if "step_time" in roles else set())
     missing = [role for role in REQUIRED if role not in roles]
     if len(missing) == len(REQUIRED):
         raise unreadable(

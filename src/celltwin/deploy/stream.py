@@ -18,6 +18,7 @@ import json
 import math
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -29,6 +30,7 @@ from celltwin import files
 from celltwin.data import columns
 from celltwin.data.columns import Told
 from celltwin.data.record import Record
+from celltwin.data.repair import MAX_VOLT
 from celltwin.data.sheets import MAX_HEADER_LINE, encoding_of, find_header, split
 from celltwin.deploy import c, native
 from celltwin.errors import CelltwinError
@@ -36,6 +38,7 @@ from celltwin.interface import Estimate, Input, Measurement, Output, Start
 from celltwin.twin import Twin
 
 NAN = float("nan")
+HOTTEST, LOOKED_AT = 150.0, 10  # degC; samples by which a wrong unit is told from a sensor's fault
 POLL = 0.2  # s between looks at a growing file
 EXPECTED = "test_time_second, voltage_volt, current_ampere, temperature_t1_celsius, or the like"
 COLUMNS = {"voltage": "simulated_voltage_volt", "soc": "soc", "std": "soc_std", "valid": "in_domain"}
@@ -346,9 +349,36 @@ def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str]
         time, voltage, current, temperature = (
             NAN if column is None else _number(cells, column.index) * column.factor + column.offset for column in chosen
         )
+        if math.isnan(time) and chosen[0] is not None:
+            time = _timestamp(cells, chosen[0].index)
         return Sample(time, voltage, sign * current, temperature)
 
     return take
+
+
+def _timestamp(cells: Sequence[Any], index: int) -> float:
+    """Seconds of a date and time as ISO 8601 has it, without a zone in UTC; NaN for anything else."""
+    try:
+        moment = datetime.fromisoformat(cells[index].strip())
+    except (IndexError, AttributeError, TypeError, ValueError):
+        return NAN
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def believable(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples. Raises CelltwinError where all of the first are what no cell shows: another unit, and no fault."""
+    strange = 0
+    for number, sample in enumerate(samples, 1):
+        strange += sample.voltage > MAX_VOLT or sample.temperature > HOTTEST
+        if strange == number == LOOKED_AT:
+            millivolt = sample.voltage > MAX_VOLT
+            raise CelltwinError(
+                f"the stream's {'voltage' if millivolt else 'temperature'} is in another unit",
+                got=f"{sample.voltage:.4g} V" if millivolt else f"{sample.temperature:.4g} degC",
+                expected=f"up to {MAX_VOLT:g} V" if millivolt else f"up to {HOTTEST:g} degC",
+                fix="name the unit: --column " + ("voltage='HEADER [mV]'" if millivolt else "temperature='HEADER [K]'"),
+            )
+        yield sample
 
 
 def _number(cells: Sequence[Any], index: int) -> float:

@@ -93,6 +93,11 @@ TIMES_WORSE = 3.0  # poor sensors than the usual
 MOST_FADED = 0.25
 
 
+def typical_drop(temperature: Any) -> Any:
+    """What a cell at a temperature in degC usually drops at 1C, V."""
+    return TYPICAL_DROP * 2.0 ** ((25.0 - temperature) / DROP_HALVES)
+
+
 @dataclass(frozen=True)
 class StateOfCharge:
     """Estimators: unknown start, errors in points of state of charge."""
@@ -140,7 +145,7 @@ class StateOfCharge:
         wrong = Sensors(*sensors.T)
 
         def seen(shown: Any, wrong: Sensors, capacity: jax.Array) -> Any:
-            drop = TYPICAL_DROP * 2.0 ** ((25.0 - shown.temperature) / DROP_HALVES) * shown.current / capacity
+            drop = typical_drop(shown.temperature) * shown.current / capacity
             return shown._replace(
                 voltage=shown.voltage + wrong.voltage + wrong.resistance * drop,
                 current=shown.current * (1.0 + wrong.gain) + wrong.current * capacity,
