@@ -443,6 +443,20 @@ def test_simulate_refuses(refused, cell, log, negated, tmp_path):
     assert not (tmp_path / "o.parquet").exists()
 
 
+def test_what_is_outside_the_training_domain_is_named(run, cell, log, tmp_path):
+    status, said, _ = run("simulate", cell, log, "--out", "o.parquet", "--initial-soc", 0.9)
+    assert status == 0
+    assert "0.0 % outside the training domain\n" in said
+    lines = log.read_text().splitlines()
+    hot = next(i for i, name in enumerate(lines[0].split(",")) if "emperature" in name)
+    rows = [line.split(",") for line in lines[1:]]
+    (tmp_path / "hot.csv").write_text("\n".join([lines[0], *(",".join([*r[:hot], "61", *r[hot + 1 :]]) for r in rows)]))
+    said = " ".join(run("simulate", cell, "hot.csv", "--out", "o.parquet", "--initial-soc", 0.9)[1].split())
+    assert re.search(
+        r"100\.0 % outside the training domain \(temperature of 61 °C, trained on [\d.]+ to [\d.]+ °C\)", said
+    )
+
+
 def test_a_twin_that_says_nothing_finite_is_refused(refused, twins, dataset_folder, log, tmp_path):
     circuit = twins["thevenin"]
     lost = replace(circuit, model=replace(circuit.model, log_tau=np.nan * circuit.model.log_tau))

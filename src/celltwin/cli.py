@@ -371,7 +371,7 @@ def simulate(
     )
     out.print(
         f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, {held}"
-        f"{100 * row['out_of_domain']:.1f} % outside the training domain"
+        f"{100 * row['out_of_domain']:.1f} % outside the training domain{_because(one, judged, row['output'].soc)}"
     )
     out.print(f"written: {out_file}", soft_wrap=True)
 
@@ -397,7 +397,7 @@ def estimate(
     out.print(
         f"{record.name}: from {100 * estimated.soc[0]:.1f} to {100 * estimated.soc[-1]:.1f} % state of charge, "
         f"the last ± {100 * estimated.std[-1]:.1f} points (1 std); "
-        f"{100 * (~inside).mean():.1f} % outside the training domain"
+        f"{100 * (~inside).mean():.1f} % outside the training domain{_because(one, record, estimated.soc)}"
     )
     out.print(f"written: {out_file}", soft_wrap=True)
 
@@ -504,6 +504,12 @@ def _twin_and_log(
     for text in record.notes:
         note(text)
     return one, replace(record, cell=one.cell)
+
+
+def _because(one: twin.Twin, record: Record, soc: Any) -> str:
+    """Behind the share of samples outside the training domain: what is outside."""
+    why = one.why_outside(record, soc)
+    return f" ({why})" if why else ""
 
 
 def _refuse_divergence(one: twin.Twin, twin_file: Path, rows: Sequence[dict[str, Any]]) -> None:

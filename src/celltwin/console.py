@@ -45,8 +45,8 @@ def note_doubts(records: Iterable[Record]) -> None:
         some = [record.label for record in unmeasured if np.isfinite(record.ambient_degC) == known]
         if some:
             which = some[0] if len(some) == 1 else f"{len(some)} records, {some[0]} the first,"
-            how = "--column temperature=HEADER names a column"
-            how += "" if known else ", a folder such as 25degC or [records] ambient_degC the ambient"
+            how = "--column temperature=HEADER, or [records] columns of a dataset, names a column"
+            how += "" if known else "; a folder such as 25degC, or [records] ambient_degC, the ambient"
             note(f"no temperature in {which}: {stands_in} ({how})")
     for record in records:
         if len(record.gaps):

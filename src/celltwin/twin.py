@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from celltwin import __version__, files, models
-from celltwin.data.domain import Domain
+from celltwin.data.domain import CHANNELS, Domain
 from celltwin.data.record import Cell, Record
 from celltwin.errors import CelltwinError
 from celltwin.interface import (
@@ -42,6 +42,12 @@ from celltwin.learning.bands import Bands
 from celltwin.models.bounds import Bounded, BoundedEstimator
 from celltwin.physics.rest import at_rest
 
+SAID: dict[str, tuple[str, str]] = {  # of the domain's channels: name and unit
+    "current": ("current", " A"),
+    "temperature": ("temperature", " °C"),
+    "soc": ("state of charge", ""),
+    "dt": ("step", " s"),
+}
 FORMAT = 2  # of the file; raised when an older celltwin could no longer read it
 
 
@@ -103,6 +109,21 @@ class Twin:
         padding = -len(record) % CHUNK  # so that records of other lengths reuse the same programs
         padded = (np.pad(np.asarray(column, np.float32), (0, padding)) for column in columns)
         return np.asarray(self.domain.contains(*map(jnp.asarray, padded)))[: len(record)]
+
+    def why_outside(self, record: Record, soc: Any) -> str:
+        """What of a record lies outside the training domain, and where it ends, in words; empty where nothing does."""
+        columns = (record.current, record.filled_temperature, soc, record.dt)
+        within = self.domain.within(*(jnp.asarray(np.asarray(column, np.float32)) for column in columns))
+        values: dict[str, Any] = dict(zip(("current", "temperature", "soc", "dt"), columns, strict=True))
+        said = []
+        for channel, inside in within.items():
+            if not np.all(inside):
+                beyond = np.asarray(values[channel])[~np.asarray(inside)]
+                worst = beyond[np.argmax(np.abs(beyond - float(self.domain.mean[CHANNELS.index(channel)])))]
+                low, high = self.domain.ranges()[channel]
+                name, unit = SAID[channel]
+                said.append(f"{name} of {worst:.3g}{unit}, trained on {low:.3g} to {high:.3g}{unit}")
+        return "; ".join(said)
 
     def band(self, record: Record, output: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """Lower and upper end (V) of the band around an Output, arrays [time]; None for a twin without bands."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -76,11 +78,14 @@ class Domain(Fixed):
 
         A step may be up to STRETCH times shorter or longer than those of training: clocks are not exact.
         """
+        return reduce(and_, self.within(current, temperature, soc, dt).values())
+
+    def within(self, current: Array, temperature: Array, soc: Array, dt: Array) -> dict[str, Array]:
+        """Likewise, for each channel by itself."""
         i = CHANNELS.index("dt")
-        inside = ((dt >= self.low[i] / STRETCH) & (dt <= self.high[i] * STRETCH)) | (dt == 0)
-        for channel, value in (("current", current), ("temperature", temperature), ("soc", soc)):
-            inside = inside & (self.excess(channel, value) <= 0)
-        return inside
+        steps = ((dt >= self.low[i] / STRETCH) & (dt <= self.high[i] * STRETCH)) | (dt == 0)
+        ranged = {"current": current, "temperature": temperature, "soc": soc}
+        return {"dt": steps} | {channel: self.excess(channel, value) <= 0 for channel, value in ranged.items()}
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest value of each channel, for cards and messages."""
