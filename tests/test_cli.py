@@ -303,6 +303,7 @@ def test_evaluate_cycles_from_a_point_and_with_faults(run, cell, dataset_folder)
         (["--start", "1.5"], "--start is no fraction; got: 1.5"),
         (["--fault", "offset=1"], "no fault 'offset'; expected: current_offset"),
         (["--fault", "current_offset=much"], "--fault is not NAME=VALUE; got: current_offset=much"),
+        (["--fault", "current_offset=nan"], "--fault is not NAME=VALUE; got: current_offset=nan"),
         (["--json", "/proc/none/figures.json"], "/proc/none"),
     ],
 )

@@ -531,6 +531,8 @@ def _faults(given: list[str]) -> dict[str, float]:
         name, _, value = item.partition("=")
         try:
             faults[name] = float(value)
+            if not math.isfinite(faults[name]):
+                raise ValueError(value)
         except ValueError as error:
             raise CelltwinError("--fault is not NAME=VALUE", got=item, fix="e.g. --fault current_offset=0.1") from error
     return faults

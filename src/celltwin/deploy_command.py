@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -73,7 +74,8 @@ def export(
         out.print(f"written: {out_folder / 'check.csv'}", soft_wrap=True)
         program = next(path.stem for path in written if path.suffix == ".h")
         soc = "" if one.task == "soc" else f" {record.initial_soc:.6g}"
-        out.print(f"to replay it: cd {out_folder} && make && ./{program}{soc} < check.csv", soft_wrap=True)
+        where = shlex.quote(str(out_folder))
+        out.print(f"to replay it: cd {where} && make && ./{program}{soc} < check.csv", soft_wrap=True)
 
 
 def compared(one: Twin, record: Record, precision: str = "single", weights: str = "real") -> str:
