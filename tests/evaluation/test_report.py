@@ -191,7 +191,7 @@ def test_failed_write_keeps_the_old_page(run: Path, monkeypatch: pytest.MonkeyPa
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(CelltwinError, match="no space left"):
         report.write(run)
     assert (run / "report.html").read_bytes() == before
     assert not list(run.glob(".*"))
