@@ -7,7 +7,6 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -48,6 +47,7 @@ from celltwin.console import (
     note_doubts,
     out,
     reading,
+    refuse_not_finite,
 )
 from celltwin.data import datasets, importers, inspection, splits
 from celltwin.data.record import PackRecord, Record
@@ -323,7 +323,10 @@ def evaluate(
         raise CelltwinError("--adapt and --fault do not go together", got="both", fix="leave one of them out")
     else:
         rows = protocol.evaluate_adapted(one, records, 60.0 * adapt)
-    _refuse_divergence(one, twin_file, rows)
+    for row in rows:
+        refuse_not_finite(
+            twin_file, row["record"], row["output"].voltage if one.task == "voltage" else row["output"].soc
+        )
     result = {"task": one.task, "rows": [protocol.figures(r) for r in rows], "overall": protocol.overall(rows)}
     if json_file is not None and str(json_file) == "-":
         typer.echo(json.dumps(files.plain(result), indent=1))
@@ -362,7 +365,7 @@ def simulate(
         out.print(str(found))
     judged = record if adapt is None else adaptation.rest_of(record, 60.0 * adapt)
     row = protocol.evaluate(one, [judged])[0]
-    _refuse_divergence(one, twin_file, [row])
+    refuse_not_finite(twin_file, judged, row["output"].voltage)
     files.write_table(out_file, record.table(protocol.columns(row)))
     held = (
         f"{100 * row['coverage']:.1f} % within the {100 * one.bands.level:g} % band (± {row['half_width']:.1f} mV), "
@@ -371,7 +374,7 @@ def simulate(
     )
     out.print(
         f"{record.name}: RMSE {row['rmse']:.1f} mV, worst {row['max']:.1f} mV, {held}"
-        f"{100 * row['out_of_domain']:.1f} % outside the training domain{_because(one, judged, row['output'].soc)}"
+        f"{_outside(one, judged, row['output'].soc, row['in_domain'])}"
     )
     out.print(f"written: {out_file}", soft_wrap=True)
 
@@ -391,13 +394,14 @@ def estimate(
     """Estimate the state of charge of a log from its voltage, current and temperature, sample by sample."""
     one, record = _twin_and_log(twin_file, "soc", file, out_file, initial_soc, reading(current_sign, columns))
     estimated = one.estimate(record, initial_soc)
+    refuse_not_finite(twin_file, record, estimated.soc)
     inside = one.in_domain(record, estimated.soc)
     said = {"soc": estimated.soc, "soc_std": estimated.std, "in_domain": inside}
     files.write_table(out_file, record.table(said))
     out.print(
         f"{record.name}: from {100 * estimated.soc[0]:.1f} to {100 * estimated.soc[-1]:.1f} % state of charge, "
         f"the last ± {100 * estimated.std[-1]:.1f} points (1 std); "
-        f"{100 * (~inside).mean():.1f} % outside the training domain{_because(one, record, estimated.soc)}"
+        f"{_outside(one, record, estimated.soc, inside)}"
     )
     out.print(f"written: {out_file}", soft_wrap=True)
 
@@ -506,23 +510,10 @@ def _twin_and_log(
     return one, replace(record, cell=one.cell)
 
 
-def _because(one: twin.Twin, record: Record, soc: Any) -> str:
-    """Behind the share of samples outside the training domain: what is outside."""
-    why = one.why_outside(record, soc)
-    return f" ({why})" if why else ""
-
-
-def _refuse_divergence(one: twin.Twin, twin_file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Raises CelltwinError where a twin says what is not finite: one that was damaged, or never learned anything."""
-    for row in rows:
-        said = np.asarray(row["output"].voltage if one.task == "voltage" else row["output"].soc)
-        if not np.isfinite(said[-1]):
-            raise CelltwinError(
-                f"{twin_file} says nothing that is finite of {row['cycle']}",
-                got=f"{said[-1]} at its last sample",
-                expected="a voltage" if one.task == "voltage" else "a state of charge",
-                fix="take a whole copy of the twin, or train it again",
-            )
+def _outside(one: twin.Twin, record: Record, soc: Any, inside: np.ndarray) -> str:
+    """The share of samples outside the training domain, and what of them is."""
+    why = "" if inside.all() else f" ({one.why_outside(record, soc)})"
+    return f"{100 * (~inside).mean():.1f} % outside the training domain{why}"
 
 
 def _faults(given: list[str]) -> dict[str, float]:

@@ -57,6 +57,17 @@ def note_doubts(records: Iterable[Record]) -> None:
             )
 
 
+def refuse_not_finite(who: object, record: Record, said: Any) -> None:
+    """Raises CelltwinError where not all answers about a record are numbers: the twin is damaged, or never learned."""
+    lost = np.count_nonzero(~np.isfinite(said))
+    if lost:
+        raise CelltwinError(
+            f"{who} says nothing that is finite of {record.name}",
+            got=f"{lost} of {len(said)} answers that are not",
+            fix="take a whole copy of the twin, or train it again",
+        )
+
+
 EMPTIER = 0.7  # of a cell's window from below: what a full cell is hardly under, once its load is allowed for
 
 

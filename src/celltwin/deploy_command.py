@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from celltwin import files, twin
-from celltwin.console import ColumnNames, CurrentSign, columns_of, note, out, reading, sign_of
+from celltwin.console import ColumnNames, CurrentSign, columns_of, note, out, reading, refuse_not_finite, sign_of
 from celltwin.data import importers
 from celltwin.data.columns import Told
 from celltwin.data.record import TIME, Record
@@ -88,12 +88,7 @@ def compared(one: Twin, record: Record, precision: str = "single", weights: str 
         python, unit, scale = one.simulate(record).voltage, "mV", 1e3
     said = compiled.run(compiled.begin(start), inputs)[:, 0]
     apart = scale * np.abs(said - np.asarray(python))
-    if not np.isfinite(apart).all():
-        raise CelltwinError(
-            f"the twin says nothing that is finite of {record.name}",
-            got=f"{np.count_nonzero(~np.isfinite(apart))} of {len(record)} answers that are not",
-            fix="take a whole copy of the twin, or train it again",
-        )
+    refuse_not_finite("the twin", record, apart)
     return (
         f"{record.name}: C ({precision}, weights {weights}) and Python are {apart.max():.2g} {unit} apart at most, "
         f"{apart.mean():.2g} on average, over {len(record)} samples"

@@ -85,11 +85,11 @@ def write_table(path: str | Path, table: pa.Table) -> None:
 
 def check_table(path: str | Path) -> None:
     """Raises CelltwinError where `write_table` would refuse the path: before the work that makes the table."""
-    check_target(path)
     if Path(path).suffix not in (".parquet", ".csv"):
         raise CelltwinError(
             "a table is saved as parquet or csv", got=str(path), expected="a name that ends in .parquet or .csv"
         )
+    check_target(path)
 
 
 def write_json(path: str | Path, value: Any) -> None:

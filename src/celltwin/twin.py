@@ -112,12 +112,11 @@ class Twin:
 
     def why_outside(self, record: Record, soc: Any) -> str:
         """What of a record lies outside the training domain, and where it ends, in words; empty where nothing does."""
-        columns = (record.current, record.filled_temperature, soc, record.dt)
-        within = self.domain.within(*(jnp.asarray(np.asarray(column, np.float32)) for column in columns))
-        values: dict[str, Any] = dict(zip(("current", "temperature", "soc", "dt"), columns, strict=True))
+        values = {"current": record.current, "temperature": record.filled_temperature, "soc": soc, "dt": record.dt}
+        within = self.domain.within(**{name: jnp.asarray(column, jnp.float32) for name, column in values.items()})
         said = []
         for channel, inside in within.items():
-            if not np.all(inside):
+            if not inside.all():
                 beyond = np.asarray(values[channel])[~np.asarray(inside)]
                 worst = beyond[np.argmax(np.abs(beyond - float(self.domain.mean[CHANNELS.index(channel)])))]
                 low, high = self.domain.ranges()[channel]

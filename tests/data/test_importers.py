@@ -556,15 +556,18 @@ def test_sign_of_any_cell(resistance, noise, scale, seed):
 @pytest.mark.parametrize(
     ("folder", "ambient"),
     [
-        *(
-            ("25degC", 25.0),
-            ("n10degC", -10.0),
-            ("-10degC", -10.0),
-            ("minus10degC", -10.0),
-            ("25 °C", 25.0),
-            ("T25", 25.0),
-        ),
-        *(("T-10", -10.0), ("-10C", -10.0), ("n7.5C", -7.5), ("data", np.nan), ("2C", np.nan), ("25", np.nan)),
+        ("25degC", 25.0),
+        ("n10degC", -10.0),
+        ("-10degC", -10.0),
+        ("minus10degC", -10.0),
+        ("25 °C", 25.0),
+        ("T25", 25.0),
+        ("T-10", -10.0),
+        ("-10C", -10.0),
+        ("n7.5C", -7.5),
+        ("data", np.nan),
+        ("2C", np.nan),
+        ("25", np.nan),
     ],
 )
 def test_ambient_from_the_folder(write, folder, ambient):

@@ -164,6 +164,11 @@ def _roles_of(split: Sequence[tuple[str, str]]) -> list[tuple[str, str, int] | N
     return [match if whole or not match or match[0] not in BOTH_WAYS else None for match in found]
 
 
+def _completed(roles: set[str]) -> set[str]:
+    """Roles and what they stand in for: the time of a step for the time, a current in two columns for the current."""
+    return roles | ({"time"} if "step_time" in roles else set()) | ({"current"} if roles >= BOTH_WAYS else set())
+
+
 def _conversion(dimension: str, unit: str) -> tuple[float, float] | None:
     """Factor and offset of a unit; units of clock times ("hh:mm:ss", "AM/PM") are left to the cells."""
     if (
@@ -179,15 +184,12 @@ Told = Mapping[str, str | Sequence[str]] | None  # header by role, or several of
 
 
 def roles_in(headers: Iterable[str], told: Told = None) -> set[str]:
-    """Roles that a line of headers names, that somebody told, or that the unit of a single column tells.
-
-    The time of a step serves where there is no other, and a current in two columns, one for each way, is one.
-    """
+    """Roles that a line of headers names, that somebody told, or that the unit of a single column tells; completed."""
     headers = list(headers)
     split = [split_header(header) for header in headers]
     somebody = {role: found[0] for role, names in (told or {}).items() if (found := _place(headers, names))}
-    roles = {match[0] for match in _roles_of(split) if match} | set(_told_by_unit(split, somebody)) | set(somebody)
-    return roles | ({"time"} if "step_time" in roles else set()) | ({"current"} if roles >= BOTH_WAYS else set())
+    named = {match[0] for match in _roles_of(split) if match}
+    return _completed(named | set(_told_by_unit(split, somebody)) | set(somebody))
 
 
 def check_told(told: Told) -> None:
@@ -240,10 +242,10 @@ def _place(headers: Sequence[str], wanted: str | Sequence[str]) -> tuple[int, st
 
 def _told_by_unit(split: Sequence[tuple[str, str]], somebody: Mapping[str, int]) -> dict[str, int]:
     """Voltage and current where no name tells them: the place of the one column without a role in such a unit."""
-    named = {match[0] for match in _roles_of(split) if match}
+    known = _completed({match[0] for match in _roles_of(split) if match} | set(somebody))
     told: dict[str, int] = {}
     for role in ("voltage", "current"):
-        if role in somebody or role in named or (role == "current" and named >= BOTH_WAYS):
+        if role in known:
             continue
         places = _places_in_unit(role, split, somebody)
         if len(places) == 1:
