@@ -253,7 +253,7 @@ def test_fit_refuses(refused, dataset_folder, tmp_path):
     assert "did you mean 'lstm'" in refused("fit", "lstmm", dataset_folder)
     assert "there is no dataset" in refused("fit", "hold", tmp_path / "none")
     assert "/proc/none" in refused("fit", "hold", dataset_folder, "--out", "/proc/none/cell.twin")
-    assert "none.toml" in refused("fit", "narx", dataset_folder, "--config", "none.toml")
+    assert "cannot read none.toml; got: No such file" in refused("fit", "narx", dataset_folder, "--config", "none.toml")
 
 
 # --- evaluate ------------------------------------------------------------------------------------------------------
@@ -430,10 +430,25 @@ def test_evaluate_adapts_and_scores_the_rest(run, refused, cell, dataset_folder,
     assert "too short to adapt to" in refused("evaluate", cell, dataset_folder, "--adapt", 500)
 
 
+def test_evaluate_takes_named_cycles_of_a_dataset_without_a_split_and_tells_copies(
+    run, refused, cell, dataset_folder, tmp_path
+):
+    copied = tmp_path / "copied"
+    shutil.copytree(dataset_folder, copied)
+    path = copied / "dataset.toml"
+    path.write_text(path.read_text().split("[split]")[0])
+    shutil.copy(copied / "25degC/LA92.parquet", copied / "25degC/Again.parquet")
+    status, _, errors = run("evaluate", cell, copied, "--cycles", "*25degC/LA92*", "--cycles", "*25degC/Again*")
+    assert status == 0, errors
+    assert "1 of 2 cycles are another once more, under another name" in errors
+    assert "name cycles where a command takes them" in refused("evaluate", cell, copied)
+
+
 def test_simulate_refuses(refused, cell, log, negated, tmp_path):
     assert "--initial-soc is no fraction" in refused("simulate", cell, log, "--out", "o.parquet", "--initial-soc", 80)
     assert "ends in .parquet or .csv" in refused("simulate", cell, log, "--out", "o.xlsx")
-    assert "no such file" in refused("simulate", cell, "none.csv", "--out", "o.parquet")
+    assert "no such file" in refused("simulate", cell, "none.csv", "--out", "new/o.parquet")
+    assert not (tmp_path / "new").exists()
     assert "is a folder" in refused("simulate", cell, ".", "--out", "o.parquet")
     assert "/proc/none" in refused("simulate", cell, log, "--out", "/proc/none/o.parquet")
     assert "would overwrite the log" in refused("simulate", cell, log, "--out", log)

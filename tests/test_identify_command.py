@@ -223,6 +223,7 @@ def test_ambients(logs):
     [
         (["loose/none.csv"], "no such file"),
         (["loose/empty.csv"], "is empty"),
+        (["loose/rest.parquet"], "nothing but rest"),
         (["loose/negated.parquet"], "--current-sign discharge"),
         (["25degC/C20.parquet"], "pulse"),
         (["loose/HPPC.parquet", "drive/25degC/HPPC.parquet"], "the same measurement is given twice"),

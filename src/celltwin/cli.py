@@ -159,7 +159,9 @@ def benchmark_(
         typer.Option(help="An experiment: a TOML file, or a run folder to run again. Other options win over it."),
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<dataset>-<time>.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the training: to try out, not to judge.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A fifth of the training, of packs a tenth: to try out, not to judge.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="First seed; default 0.")] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds; the spread over them is reported. Default 1.")
@@ -308,7 +310,10 @@ def evaluate(
     records = dataset.select(cycles or dataset.patterns(split)["test"])
     if not records:
         raise CelltwinError("the dataset's split has no test records", fix="name cycles with --cycles")
-    seen = {r.content_hash for r in records} & set(one.domain.seen)
+    contents = {r.content_hash for r in records}
+    if len(contents) < len(records):
+        note(f"{len(records) - len(contents)} of {len(records)} cycles are another once more, under another name")
+    seen = contents & set(one.domain.seen)
     if seen:
         note(f"{len(seen)} of {len(records)} cycles were among this twin's training records")
     checked = {r.label for r in records} & set(one.card.get("split", {}).get("validate", []))
@@ -494,8 +499,9 @@ def _twin_and_log(
     twin_file: Path, task: str, file: Path, out_file: Path, initial_soc: float | None, how: dict[str, Any]
 ) -> tuple[twin.Twin, Record]:
     """A twin that says what is asked, and a log of its cell. Raises CelltwinError where an option is wrong."""
+    importers.refuse_missing(file)  # before the folder of the result is made
     files.check_table(out_file)
-    if out_file.exists() and file.exists() and out_file.samefile(file):
+    if out_file.exists() and out_file.samefile(file):
         raise CelltwinError("the result would overwrite the log", got=out_file, fix="give --out another name")
     if initial_soc is not None and not 0.0 <= initial_soc <= 1.0:
         raise CelltwinError("--initial-soc is no fraction", got=initial_soc, expected="0 to 1")

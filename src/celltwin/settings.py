@@ -21,6 +21,10 @@ def read(path: Path, kind: type[Settings]) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise CelltwinError(
+            f"cannot read {path}", got=error.strerror, expected="a file of settings, TOML or JSON", fix="check the path"
+        ) from error
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         name = "JSON" if path.suffix == ".json" else "TOML"
         raise CelltwinError(f"{path} is not valid {name}", got=error, fix="correct the file") from error

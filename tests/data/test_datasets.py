@@ -197,6 +197,18 @@ def test_a_mistake_is_named_with_its_remedy(toml, old, new, message):
     assert error.value.fix
 
 
+def test_a_dataset_needs_no_split_until_its_sides_are_asked_for(folder, drives):
+    path = folder / "dataset.toml"
+    text = path.read_text()
+    begin = text.index("[split]")
+    rest = text.find("\n[", begin + 1)
+    path.write_text(text[:begin] + (text[rest:] if rest > 0 else ""))
+    dataset = datasets.load(folder)
+    assert len(dataset.records) == len(drives)
+    with pytest.raises(CelltwinError, match=r"does not say which of its records train.*add \[split\] to dataset.toml"):
+        dataset.split()
+
+
 def test_an_unknown_dataset_is_answered_with_the_nearest():
     with pytest.raises(CelltwinError, match=r"no dataset 'dema'.*did you mean 'demo'"):
         datasets.load("dema")

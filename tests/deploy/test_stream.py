@@ -161,6 +161,15 @@ def test_csv_may_have_a_preamble_semicolons_and_decimal_commas():
         next(stream.from_csv(itertools.chain(lines, itertools.repeat("2;1,5;3699,0;-1,5\n"))))
 
 
+def test_a_current_may_stand_in_two_columns():
+    header = "time_s,voltage,Charge Current (A),Discharge Current (mA)\n"
+    read = list(stream.from_csv([header, "0,3.7,0,500\n", "1,3.8,1.5,\n", "2,3.9,,\n"]))
+    assert [sample.current for sample in read[:2]] == [-0.5, 1.5]
+    assert np.isnan(read[2].current)
+    turned = list(stream.from_csv([header, "0,3.7,0,500\n"], sign=-1.0))
+    assert turned[0].current == 0.5
+
+
 def test_a_time_may_be_a_date_with_or_without_a_zone():
     header, rest = "Timestamp;U[V];I[A]", ";3.7;-1"
     moments = ["2026-03-29T00:59:59Z", "2026-03-29 01:00:00.5", "2026-03-29T03:00:01+02:00", "yesterday"]

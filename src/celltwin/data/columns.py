@@ -164,6 +164,12 @@ def _roles_of(split: Sequence[tuple[str, str]]) -> list[tuple[str, str, int] | N
     return [match if whole or not match or match[0] not in BOTH_WAYS else None for match in found]
 
 
+def of_both_ways(charging: Any, discharging: Any) -> Any:
+    """Current, positive on charge, from its size in either direction; a column is empty while the other counts."""
+    idle = np.isnan(charging) & np.isnan(discharging)
+    return np.where(idle, np.nan, np.abs(np.nan_to_num(charging)) - np.abs(np.nan_to_num(discharging)))
+
+
 def _completed(roles: set[str]) -> set[str]:
     """Roles and what they stand in for: the time of a step for the time, a current in two columns for the current."""
     return roles | ({"time"} if "step_time" in roles else set()) | ({"current"} if roles >= BOTH_WAYS else set())

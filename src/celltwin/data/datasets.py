@@ -125,7 +125,7 @@ class DatasetFile(_Strict):
     records: RecordsTable
     identification: IdentificationTable | None = None
     pack: PackTable | None = None
-    split: SplitTable
+    split: SplitTable | None = None
     splits: dict[str, SplitTable] = {}
     source: SourceTable = SourceTable()
 
@@ -151,7 +151,15 @@ class Dataset:
                 expected=", ".join(sorted(k for k in tables if k)) or "no --split",
                 fix=f"add [splits.{split}] to its dataset.toml",
             )
-        return tables[split].model_dump(by_alias=True)
+        table = tables[split]
+        if table is None:
+            raise CelltwinError(
+                f"dataset '{self.name}' does not say which of its records train, validate and test",
+                got="no [split]",
+                expected="[split] with lists of globs: train, validate, test",
+                fix=f"add [split] to {self.path.name}, or name cycles where a command takes them",
+            )
+        return table.model_dump(by_alias=True)
 
     def split(self, name: str | None = None) -> Split:
         """The records of each side. Raises CelltwinError where a pattern matches none, or a record is on two sides."""
@@ -351,7 +359,8 @@ def _read(file: Path, description: DatasetFile, cell: Cell, cells: dict[str, Cel
             name=file.stem,
         )
     except CelltwinError as error:  # files of several folders have one name
-        raise CelltwinError(f"{file}: {error.what}", got=error.got, expected=error.expected, fix=error.fix) from error
+        what = error.what.removeprefix(f"{file.name}: ")
+        raise CelltwinError(f"{file}: {what}", got=error.got, expected=error.expected, fix=error.fix) from error
     if isinstance(record, PackRecord) and description.pack is None:
         raise CelltwinError(f"{file} is the log of a pack", expected="logs of one cell", fix="leave it out of files")
     return replace(record, group=group)

@@ -25,6 +25,7 @@ from celltwin.data.columns import (
     any_match,
     check_told,
     numbers,
+    of_both_ways,
     recognise,
     seconds,
     split_header,
@@ -219,7 +220,8 @@ def _refuse_unknown(current_sign: str | None, columns: Told) -> None:
         raise CelltwinError("unknown current_sign", got=current_sign, expected="charge or discharge")
 
 
-def _format(path: Path, wanted: str | None) -> Format:
+def refuse_missing(path: Path) -> None:
+    """Raises CelltwinError where there is no file to read."""
     if path.is_dir():
         raise CelltwinError(
             f"{path}: is a folder", expected="the path of a log", fix="name its files, or give it a dataset.toml"
@@ -228,6 +230,10 @@ def _format(path: Path, wanted: str | None) -> Format:
         raise CelltwinError(
             f"{path}: no such file", got="nothing to read", expected="the path of a log", fix="check the path"
         )
+
+
+def _format(path: Path, wanted: str | None) -> Format:
+    refuse_missing(path)
     with path.open("rb") as file:
         head = file.read(1 << 16)
     if not head.strip():
@@ -339,7 +345,7 @@ def _rows(sheet: Sheet, chosen: Chosen) -> tuple[repair.Rows, list[str]]:
     rows = {role: read(column) for role, column in best.items() if role != "time"}
     rows["time"] = seconds(cells[best["time"].index], best["time"].factor)
     if rows.keys() >= BOTH_WAYS:
-        rows["current"] = _both_ways(rows.pop("charging"), rows.pop("discharging"))
+        rows["current"] = of_both_ways(rows.pop("charging"), rows.pop("discharging"))
         notes.append(f"took '{best['charging'].header}' less '{best['discharging'].header}' for the current")
     if len(groups) > 1:
         rows["group"] = np.column_stack([read(column) for column in groups])
@@ -347,12 +353,6 @@ def _rows(sheet: Sheet, chosen: Chosen) -> tuple[repair.Rows, list[str]]:
     if mode:
         rows["mode"] = np.asarray(cells[mode[0].index].cast(pa.string()).to_pylist(), dtype=object)
     return rows, notes
-
-
-def _both_ways(charging: np.ndarray, discharging: np.ndarray) -> np.ndarray:
-    """Current, positive on charge, from its size in either direction; a column is empty while the other counts."""
-    idle = np.isnan(charging) & np.isnan(discharging)
-    return np.where(idle, np.nan, np.abs(np.nan_to_num(charging)) - np.abs(np.nan_to_num(discharging)))
 
 
 def _numeric(cells: pa.Array) -> bool:

@@ -336,7 +336,8 @@ def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str]
     if missing and told:
         told = {role: names for role, names in told.items() if columns.roles_in(headers, {role: names}) >= {role}}
     found = columns.recognise(list(headers), units, told)
-    lacking = [role for role in ("time", "voltage", "current") if role not in found]
+    ways = () if "current" in found else tuple(found[role][0] for role in columns.BOTH_WAYS if role in found)
+    lacking = [role for role in columns.REQUIRED if role not in found and not (role == "current" and len(ways) == 2)]
     if lacking and not (missing and "time" in found):
         raise CelltwinError(
             f"the stream has no column of {', '.join(lacking)}",
@@ -349,9 +350,14 @@ def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str]
         time, voltage, current, temperature = (
             NAN if column is None else _number(cells, column.index) * column.factor + column.offset for column in chosen
         )
+        if len(ways) == 2:  # a current of its own in either direction
+            charging, discharging = (
+                _number(cells, found[role][0].index) * found[role][0].factor for role in ("charging", "discharging")
+            )
+            current = columns.of_both_ways(charging, discharging)
         if math.isnan(time) and chosen[0] is not None:
             time = _timestamp(cells, chosen[0].index)
-        return Sample(time, voltage, sign * current, temperature)
+        return Sample(time, voltage, sign * float(current), temperature)
 
     return take
 

@@ -293,14 +293,26 @@ SAMPLINGS: dict[str, Callable[[Record, float], Record]] = {
 }
 
 
+# What the size of a fault has to be; the others may have any.
+POSSIBLE: dict[str, tuple[Callable[[float], bool], str]] = {
+    "current_gain": (lambda x: x > -1, "above -1, where no current is left"),
+    "soc_offset": (lambda x: -1 <= x <= 1, "a fraction, from -1 to 1"),
+    "noise": (lambda x: x >= 0, "a standard deviation in V, 0 or more"),
+    "fade": (lambda x: 0 <= x < 1, "the fraction of the capacity that is lost, from 0 to below 1"),
+    **dict.fromkeys(("stuck", "dropout"), (lambda x: x in (0, 1), "1, or 0 for none")),
+    **dict.fromkeys(("voltage_step", "current_step"), (lambda x: x > 0, "V or A, above 0")),
+    **dict.fromkeys(("sampling", "irregular"), (lambda x: x > 0, "seconds, above 0")),
+}
+
+
 def refuse_unknown(faults: Mapping[str, float]) -> None:
-    """Raise CelltwinError for a fault that there is none of."""
-    for name in faults:
+    """Raise CelltwinError for a fault that there is none of, or that cannot be of such a size."""
+    for name, size in faults.items():
         if name not in FAULTS and name not in SAMPLINGS:
             expected = ", ".join([*FAULTS, *SAMPLINGS])
             raise CelltwinError(f"there is no fault '{name}'", expected=expected, fix="use NAME=VALUE")
-        if name in SAMPLINGS and not faults[name] > 0:
-            raise CelltwinError(f"fault '{name}' needs a step", got=faults[name], expected="seconds, above 0")
+        if name in POSSIBLE and not POSSIBLE[name][0](size):
+            raise CelltwinError(f"fault '{name}' cannot be of that size", got=size, expected=POSSIBLE[name][1])
 
 
 def with_faults(record: Record, faults: Mapping[str, float]) -> Record:

@@ -144,6 +144,13 @@ def _cell(records: Sequence[Record], notes: list[str]) -> Cell:
     guess = capacity_estimate(records)
     low = min(float(np.nanmin(r.voltage)) for r in records)
     high = max(float(np.nanmax(r.voltage)) for r in records)
+    if not (high > low and guess > 0.0):
+        raise CelltwinError(
+            "the logs hold nothing but rest",
+            got=f"{low:.4g} to {high:.4g} V, {1000.0 * guess:.3g} mAh passed",
+            expected="pulses, steps or discharges, with rests between them",
+            fix="give the logs of an HPPC, GITT or drive test",
+        )
     best: tuple[bool, float, float, str] | None = None
     for record in records:
         for segment in segments(record, guess):
