@@ -441,7 +441,7 @@ def test_evaluate_takes_named_cycles_of_a_dataset_without_a_split_and_tells_copi
     status, _, errors = run("evaluate", cell, copied, "--cycles", "*25degC/LA92*", "--cycles", "*25degC/Again*")
     assert status == 0, errors
     assert "1 of 2 cycles are another once more, under another name" in errors
-    assert "name cycles where a command takes them" in refused("evaluate", cell, copied)
+    assert "or --cycles" in refused("evaluate", cell, copied)
 
 
 def test_simulate_refuses(refused, cell, log, negated, tmp_path):

@@ -313,7 +313,7 @@ def evaluate(
     contents = {r.content_hash for r in records}
     if len(contents) < len(records):
         note(f"{len(records) - len(contents)} of {len(records)} cycles are another once more, under another name")
-    seen = contents & set(one.domain.seen)
+    seen = [r for r in records if r.content_hash in one.domain.seen]
     if seen:
         note(f"{len(seen)} of {len(records)} cycles were among this twin's training records")
     checked = {r.label for r in records} & set(one.card.get("split", {}).get("validate", []))

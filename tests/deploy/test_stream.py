@@ -197,6 +197,12 @@ def test_json_lines_may_leave_sensors_out():
         list(stream.from_json(["[1"]))
 
 
+def test_json_lines_with_one_of_two_currents_are_read_like_the_first():
+    lines = ['{"time": 0, "voltage": 3.7, "Charge Current (A)": 0, "Discharge Current (A)": 0.5}']
+    lines += ['{"time": 1, "voltage": 3.7, "Discharge Current (A)": 0.4}', '{"time": 2, "Charge Current (A)": 0.3}']
+    assert [sample.current for sample in stream.from_json(lines)] == [-0.5, -0.4, 0.3]
+
+
 def test_can_frames_become_samples(tmp_path):
     can, cantools = pytest.importorskip("can"), pytest.importorskip("cantools")
     (tmp_path / "bms.dbc").write_text(

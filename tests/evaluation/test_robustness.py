@@ -196,8 +196,18 @@ def test_a_sampling_needs_a_step(twin, drives, seconds):
 
 @pytest.mark.parametrize(
     ("fault", "size"),
-    [("noise", -1.0), ("fade", 1.0), ("fade", -0.1), ("current_gain", -1.0), ("soc_offset", 2.0)]
-    + [("voltage_step", 0.0), ("current_step", -1.0), ("stuck", 2.0), ("dropout", 0.5), ("irregular", 0.0)],
+    [
+        ("noise", -1.0),
+        ("fade", 1.0),
+        ("fade", -0.1),
+        ("current_gain", -1.0),
+        ("soc_offset", 2.0),
+        ("voltage_step", 0.0),
+        ("current_step", -1.0),
+        ("stuck", 2.0),
+        ("dropout", 0.5),
+        ("irregular", 0.0),
+    ],
 )
 def test_a_fault_of_an_impossible_size_is_refused(twin, drives, fault, size):
     with pytest.raises(CelltwinError, match=f"'{fault}' cannot be of that size; got: {size}; expected: "):

@@ -21,7 +21,8 @@ files = "hppc/*/*.parquet"        # folders as above; states of charge are found
 topology = "6s"                   # [cell] holds the facts of one group, [identification] may hold logs of one cell
 cells_per_group = 2
 
-[split]                           # globs of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>
+[split]                           # globs of <cycle>, <ambient>/<cycle> or <cell>/<ambient>/<cycle>;
+                                  # optional where nothing is trained
 train = ["Mixed*"]
 validate = ["UDDS"]
 test = ["LA92"]
@@ -148,16 +149,16 @@ class Dataset:
             raise CelltwinError(
                 f"dataset '{self.name}' has no split '{split}'",
                 got=split,
-                expected=", ".join(sorted(k for k in tables if k)) or "no --split",
+                expected=", ".join(sorted(k for k in tables if k)) or "no --split, but the [split] of its dataset.toml",
                 fix=f"add [splits.{split}] to its dataset.toml",
             )
         table = tables[split]
         if table is None:
             raise CelltwinError(
                 f"dataset '{self.name}' does not say which of its records train, validate and test",
-                got="no [split]",
+                got=" and ".join(["no [split]", *(f"[splits.{k}]" for k in tables if k)]),
                 expected="[split] with lists of globs: train, validate, test",
-                fix=f"add [split] to {self.path.name}, or name cycles where a command takes them",
+                fix=f"add [split] to {self.path.name}, or take --split NAME of another, or --cycles",
             )
         return table.model_dump(by_alias=True)
 

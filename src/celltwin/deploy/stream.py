@@ -288,17 +288,19 @@ def _header(lines: Iterator[str], told: Told) -> tuple[list[str], str]:
 
 def from_json(lines: Iterable[str], sign: float = 1.0, told: Told = None) -> Iterator[Sample]:
     """Samples of lines with one JSON object each, its keys named like the columns of a csv."""
+    first: tuple[str, ...] = ()
     takers: dict[tuple[str, ...], Any] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
-            keys = tuple(item)
-            values = list(item.values())
+            keys = first if takers and set(item) <= set(first) else tuple(item)
+            values = [item.get(key) for key in keys]
         except (ValueError, TypeError, AttributeError) as error:
             raise CelltwinError(f"line {number} is no JSON object", got=line.strip()[:80]) from error
         if keys not in takers:
+            first = first or keys
             takers[keys] = _taker(keys, sign, told, missing=bool(takers))
         yield takers[keys](values)
 

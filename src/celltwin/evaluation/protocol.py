@@ -13,6 +13,7 @@ minus labelled state of charge in points, the label counted by the tester over t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -214,9 +215,9 @@ def _lapses(record: Record) -> np.ndarray:
     return ((passed >= begins) & (passed < begins + LAPSE_SECONDS)).any(axis=0)
 
 
-def _stuck(record: Record, seconds: float) -> Record:
-    """Voltage, five times for `seconds`, as it was when the sensor stuck."""
-    stuck = _lapses(record) & (seconds > 0)
+def _stuck(record: Record, does: float) -> Record:
+    """Voltage, five times for a minute, as it was when the sensor stuck; 0 where it does not."""
+    stuck = _lapses(record) & (does > 0)
     last = np.maximum.accumulate(np.where(stuck, 0, np.arange(len(record))))
     return replace(record, voltage=record.voltage[last])
 
@@ -311,8 +312,9 @@ def refuse_unknown(faults: Mapping[str, float]) -> None:
         if name not in FAULTS and name not in SAMPLINGS:
             expected = ", ".join([*FAULTS, *SAMPLINGS])
             raise CelltwinError(f"there is no fault '{name}'", expected=expected, fix="use NAME=VALUE")
-        if name in POSSIBLE and not POSSIBLE[name][0](size):
-            raise CelltwinError(f"fault '{name}' cannot be of that size", got=size, expected=POSSIBLE[name][1])
+        possible, expected = POSSIBLE.get(name, (math.isfinite, "a number"))
+        if not (math.isfinite(size) and possible(size)):
+            raise CelltwinError(f"fault '{name}' cannot be of that size", got=size, expected=expected)
 
 
 def with_faults(record: Record, faults: Mapping[str, float]) -> Record:

@@ -142,11 +142,11 @@ def _with_ambient(record: Record, notes: list[str]) -> Record:
 def _cell(records: Sequence[Record], notes: list[str]) -> Cell:
     """What the logs themselves tell about the cell."""
     guess = capacity_estimate(records)
-    low = min(float(np.nanmin(r.voltage)) for r in records)
-    high = max(float(np.nanmax(r.voltage)) for r in records)
+    shown = np.concatenate([r.voltage[np.isfinite(r.voltage)] for r in records])
+    low, high = (float(shown.min()), float(shown.max())) if shown.size else (np.nan, np.nan)
     if not (high > low and guess > 0.0):
         raise CelltwinError(
-            "the logs hold nothing but rest",
+            "the logs hold nothing but rest" if guess == 0.0 else "the logs hold no voltage that moves",
             got=f"{low:.4g} to {high:.4g} V, {1000.0 * guess:.3g} mAh passed",
             expected="pulses, steps or discharges, with rests between them",
             fix="give the logs of an HPPC, GITT or drive test",
