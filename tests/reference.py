@@ -547,3 +547,21 @@ def _cell(circuit: Any, soc: float, pairs: Any, factor: float, capacity: float, 
     if scale is not None:
         voltage += scale * asinh(read(circuit.transfer_resistance) * factor * current / scale)
     return voltage, soc, after
+
+
+def excess(drop, surprise, dt, weight):
+    """By what share a cell drops more than its circuit, by recursive least squares on swings about trailing means."""
+    share, variance, silent, low, high = 0.0, 0.2**2, np.inf, 0.0, 0.0
+    for k in range(len(drop)):
+        variance = min(variance + 3e-3**2 * dt[k], 0.2**2)
+        silent += dt[k]
+        if weight[k] == 0.0:
+            continue
+        kept, silent = np.exp(-silent / 60.0), 0.0
+        low, high = kept * low + (1 - kept) * drop[k], kept * high + (1 - kept) * surprise[k]
+        x, y = drop[k] - low, surprise[k] - high
+        noise = 0.03**2 + (0.5 * x) ** 2
+        gain = weight[k] * x * variance / (weight[k] * x**2 * variance + noise)
+        share = min(max(share + gain * min(max(y - share * x, -0.1), 0.1), -0.6), 1.5)
+        variance = variance * noise / (weight[k] * x**2 * variance + noise)
+    return share

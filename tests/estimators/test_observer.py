@@ -12,9 +12,10 @@ import reference
 from celltwin import models
 from celltwin.data.domain import Domain
 from celltwin.data.splits import Split
-from celltwin.estimators.observer import Observer
+from celltwin.errors import CelltwinError
+from celltwin.estimators.observer import OTHER, Excess, Observer
 from celltwin.estimators.pulling import Gated, Map
-from celltwin.interface import Measurement, estimate_records, measurements_of, unknown_start
+from celltwin.interface import Measurement, estimate_records, measurements_of, simulate_records, unknown_start
 from celltwin.learning import training
 from celltwin.learning.plan import Plan
 
@@ -113,6 +114,85 @@ def test_the_counter_counts_from_what_the_first_voltage_tells(made, record):
 def test_the_curve_is_read_anew_at_every_sample(made, record):
     estimated = estimate_records(made["soc-ocv"], [record])[0]
     assert np.abs(estimated.soc - record.soc).mean() < 0.06
+
+
+def excess_after(drop, surprise, dt=1.0, weight=1.0):
+    """What is known of a cell's excess of drop after samples [time], `weight` 0 where there was no voltage."""
+    columns = (np.broadcast_to(column, drop.shape) for column in (drop, surprise, dt, weight))
+
+    def step(excess, x):
+        return excess.after(*x), None
+
+    columns = tuple(jnp.asarray(column, jnp.float32) for column in columns)
+    return jax.lax.scan(step, Excess.unknown(jnp.ones(())), columns)[0]
+
+
+@pytest.fixture(scope="module")
+def drop(twins):
+    """The overpotential of a circuit along a record, V."""
+    model, record = twins["thevenin"].model, reference.drive("load", seed=8, samples=600)
+    simulated = simulate_records(model, [record])[0]
+    return simulated.voltage - np.asarray(jax.vmap(model.ocv)(simulated.soc, record.filled_temperature))
+
+
+@pytest.mark.parametrize("share", [-0.3, 0.0, 0.25, 0.8])
+def test_a_cell_that_drops_more_than_its_circuit_is_found_out(drop, share):
+    """Whatever else lies between them, as long as it is slow."""
+    slow = 0.03 + 0.01 * np.sin(np.arange(len(drop)) / 400.0)
+    found = excess_after(drop, share * drop + slow)
+    assert float(found.share) == pytest.approx(share, abs=0.05)
+    assert float(found.doubt) < (0.5 * OTHER) ** 2
+
+
+def test_an_excess_needs_a_voltage_and_a_load_that_swings(drop):
+    for found in (excess_after(drop, 0.5 * drop, weight=0.0), excess_after(0 * drop - 0.05, 0 * drop - 0.02)):
+        assert float(found.share) == 0.0
+        assert float(found.doubt) == pytest.approx(OTHER**2)
+
+
+def test_what_changed_in_a_silence_is_no_swing():
+    """A log may begin without a voltage, or lose it for an hour in which the load became another."""
+    for silence, before in ((2, 0), (3600, 100)):
+        drop = np.r_[np.full(before, -0.02), np.full(silence + 200, -0.15)]
+        surprise = np.r_[np.full(before, 0.0), np.full(silence + 200, -0.06)]
+        weight = np.r_[np.ones(before), np.zeros(silence), np.ones(200)]
+        assert float(excess_after(drop, surprise, 1.0, weight).share) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_correction_of_the_charge_is_no_swing_of_the_cell(made, record):
+    """From a stored state of charge that is wrong, the estimate goes far: the circuit's voltage with it."""
+    observer = made["soc-fused"]
+    far = observer.init(jax.tree.map(jnp.asarray, unknown_start(record))._replace(soc=jnp.asarray(0.2, jnp.float32)))
+    y = jax.tree.map(jnp.asarray, measurements_of(record))
+    first = jax.tree.map(lambda column: column[0], y)
+    after, estimate = observer.step(far, first)
+    assert float(estimate.soc) > 0.3
+    curve = observer.base.circuit.ocv
+    rise = curve(after.charge.soc, first.temperature) - curve(far.charge.soc, first.temperature)
+    simulated = observer.base.circuit.step(
+        after.circuit.state._replace(charge=after.charge), first._replace(dt=0.0 * first.dt)
+    )
+    surprise = first.voltage - simulated[1].voltage
+    assert abs(float(rise)) > 0.05
+    assert float(after.circuit.excess.surprise) == pytest.approx(float(surprise), abs=0.02)
+
+
+def test_an_excess_is_that_of_a_naive_loop(drop):
+    draw = np.random.default_rng(3)
+    surprise, dt = 0.4 * drop - 0.04, draw.uniform(0.1, 5.0, len(drop))
+    weight = draw.choice([0.0, 0.3, 1.0, 7.0], len(drop))
+    weight[:2] = 0.0
+    found = excess_after(drop, surprise, dt, weight)
+    assert float(found.share) == pytest.approx(reference.excess(drop, surprise, dt, weight), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["soc-fused", "soc-fused-convlstm"])
+def test_an_observer_that_saw_less_is_refused(made, record, name):
+    """A twin of an earlier version, whose network has fewer inputs."""
+    now = made[name]
+    network = (small if name == "soc-fused" else small_map)(now.network.inputs - 1, 5, jax.random.key(0))
+    with pytest.raises(CelltwinError, match=r"of an earlier celltwin.*train it again"):
+        estimate_records(replace(now, network=network), [record])
 
 
 def small(inputs, past, key):

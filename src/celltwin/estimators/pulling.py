@@ -55,6 +55,11 @@ class Gated(eqx.Module):
         readout = Dense.create(hidden + inputs, len(OUTSET), keys[2], gain=0.1)
         return cls(gates, candidate, Dense(readout.weight, jnp.asarray(OUTSET)))
 
+    @property
+    def inputs(self) -> int:
+        """How many numbers it sees."""
+        return self.gates.weight.shape[1] - self.candidate.bias.size
+
     def start(self, dtype: jnp.dtype) -> Array:
         """Nothing remembered: [hidden]."""
         return jnp.zeros(self.candidate.bias.shape, dtype)
@@ -94,6 +99,11 @@ class Map(eqx.Module):
         first, last = Mlp.create((scales * hidden + inputs, width, len(OUTSET)), keys[2]).layers
         readout = Mlp((first, Dense(last.weight, jnp.asarray(OUTSET))))
         return cls(gates, drive, readout, past, tuple(np.geomspace(SHORTEST, LONGEST, scales).tolist()), reach)
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers it sees."""
+        return self.drive.weight.shape[1]
 
     def start(self, dtype: jnp.dtype) -> MapMemory:
         """Nothing remembered."""
