@@ -338,8 +338,8 @@ def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str]
     if missing and told:
         told = {role: names for role, names in told.items() if columns.roles_in(headers, {role: names}) >= {role}}
     found = columns.recognise(list(headers), units, told)
-    ways = () if "current" in found else tuple(found[role][0] for role in columns.BOTH_WAYS if role in found)
-    lacking = [role for role in columns.REQUIRED if role not in found and not (role == "current" and len(ways) == 2)]
+    both = "current" not in found and found.keys() >= columns.BOTH_WAYS  # a current of its own in either direction
+    lacking = [role for role in columns.REQUIRED if role not in found and not (role == "current" and both)]
     if lacking and not (missing and "time" in found):
         raise CelltwinError(
             f"the stream has no column of {', '.join(lacking)}",
@@ -349,14 +349,12 @@ def _taker(headers: Sequence[str], sign: float, told: Told, units: Sequence[str]
     chosen = [found[role][0] if role in found else None for role in ("time", "voltage", "current", "temperature")]
 
     def take(cells: Sequence[Any]) -> Sample:
-        time, voltage, current, temperature = (
-            NAN if column is None else _number(cells, column.index) * column.factor + column.offset for column in chosen
-        )
-        if len(ways) == 2:  # a current of its own in either direction
-            charging, discharging = (
-                _number(cells, found[role][0].index) * found[role][0].factor for role in ("charging", "discharging")
-            )
-            current = columns.of_both_ways(charging, discharging)
+        def read(column: columns.Column | None) -> float:
+            return NAN if column is None else _number(cells, column.index) * column.factor + column.offset
+
+        time, voltage, current, temperature = map(read, chosen)
+        if both:
+            current = columns.of_both_ways(read(found["charging"][0]), read(found["discharging"][0]))
         if math.isnan(time) and chosen[0] is not None:
             time = _timestamp(cells, chosen[0].index)
         return Sample(time, voltage, sign * float(current), temperature)
