@@ -189,11 +189,11 @@ class Observer(eqx.Module):
         ]
         # A measurement is worth as much as the time it stands for.
         weight = jnp.where(measured, jnp.where(first, 1.0, jnp.minimum(u.dt / self.period, 100.0)), 0.0)
-        circuit, explained = None, soc
+        circuit, at_rest, explained = None, 0.0, soc
         if self.base is not None:
             assert state.circuit is not None
             begun = state.circuit._replace(state=state.circuit.state._replace(charge=state.charge))
-            circuit, explained, extra = self._consult(begun, seen, u, weight)
+            circuit, at_rest, explained, extra = self._consult(begun, seen, u, weight)
             inputs.append(extra)
             past = jnp.concatenate([past, extra[:SURPRISES]])
         # Without a voltage there is nothing to remember: a step of no length.
@@ -214,21 +214,24 @@ class Observer(eqx.Module):
             doubt.both * noise / total,
             jnp.maximum(doubt.offset - weight * doubt.both**2 / total, 1e-8),
         )
-        if self.base is not None and circuit is not None:
-            curve = self.base.circuit.ocv
-            rise = curve(charge.soc, u.temperature) - curve(soc, u.temperature)
+        if circuit is not None:
+            assert self.base is not None
+            rise = self.base.circuit.ocv(charge.soc, u.temperature) - at_rest
             circuit = circuit._replace(excess=circuit.excess.corrected(rise))
         times, floor = jnp.exp(jnp.clip(log_times, -3.0, 3.0)), jnp.exp(jnp.clip(log_floor, -4.0, 4.0))
         std = jnp.sqrt(times * jax.lax.stop_gradient(doubt.soc) + floor**2) / POINT
         return ObserverState(charge, offset, doubt, memory, seen, circuit), Estimate(charge.soc, std)
 
-    def _consult(self, before: Consulted, seen: Signals, u: Input, weight: Array) -> tuple[Consulted, Array, Array]:
-        """The circuit after the step, the state of charge that explains the voltage, and features of both."""
+    def _consult(
+        self, before: Consulted, seen: Signals, u: Input, weight: Array
+    ) -> tuple[Consulted, Array, Array, Array]:
+        """The circuit after the step, its voltage at rest, the state of charge that the voltage tells, and features."""
         assert self.base is not None
         model = self.base.circuit
         after, simulated = model.step(before.state, u)
         soc = simulated.soc
-        overpotential = simulated.voltage - model.ocv(soc, u.temperature)
+        at_rest = model.ocv(soc, u.temperature)
+        overpotential = simulated.voltage - at_rest
         surprise = seen.voltage - simulated.voltage
         excess = before.excess.after(overpotential, surprise, u.dt, weight)
         surprise = surprise - excess.share * overpotential
@@ -236,7 +239,7 @@ class Observer(eqx.Module):
         moved = jnp.clip(surprise / jnp.maximum(slope, SMALLEST_SLOPE), -FURTHEST, FURTHEST)
         extra = [jnp.tanh(surprise / 0.02), jnp.tanh(surprise / 0.2), moved / 0.1]
         extra += [slope - 1.0, overpotential / 0.1, excess.share / OTHER]
-        return Consulted(after, excess), soc + moved, jnp.concatenate([jnp.stack(extra), after.pairs / 0.1])
+        return Consulted(after, excess), at_rest, soc + moved, jnp.concatenate([jnp.stack(extra), after.pairs / 0.1])
 
 
 def _inputs(circuit: Thevenin | None) -> int:
